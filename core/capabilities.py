@@ -1,0 +1,38 @@
+"""The closed vocabulary of what pieces need and give. A plan is a walk over these words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+WORDS: dict[str, str] = {
+    # given by model families
+    "pixels": "the loop runs on pixels",
+    "latents": "the loop runs on the latents of an autoencoder",
+    "text": "conditioned on a prompt",
+    "image-embedding": "conditioned on an image embedding",
+    "classes": "conditioned on a class label",
+    "unconditional": "can be asked without any condition",
+    "null-branch": "has an empty condition for classifier-free guidance",
+    "mid-block": "a U-Net with a bottleneck (h-space)",
+    "attention": "attention layers whose probabilities can be changed",
+    "cross-attention": "attention over words",
+    # given by classifiers
+    "labels": "a classifier with named labels",
+    "gradient": "a classifier that can be differentiated",
+    # given by pieces of a method
+    "trajectory": "a start of a trajectory made from the source image",
+    "exact": "a trajectory that reproduces its source exactly",
+    "stochastic": "stored noise for every step",
+    "prediction": "one answer made of the branches",
+    "map": "a change map",
+    "pull": "guidance toward the target",
+    "caption": "a caption of the source image",
+}
+
+
+def checked(words: Iterable[str], owner: str) -> frozenset[str]:
+    """The words as a set; a word outside the vocabulary is a mistake of the plugin's author."""
+    words = frozenset(words)
+    if unknown := sorted(words - WORDS.keys()):
+        raise TypeError(f"{owner}: unknown capability {', '.join(unknown)}; known: {', '.join(sorted(WORDS))}")
+    return words

@@ -1,0 +1,63 @@
+"""An embedded domain: a small data set with classifiers and trained pipelines that come with a package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Sample(BaseModel):
+    """One image of a domain: ``pixels`` uint8 [H,W,3], its label, and whatever is known of it."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+    pixels: Any
+    label: str
+    caption: str = ""
+    factors: Mapping[str, float] = {}
+
+
+class Domain:
+    """Base of every domain. ``NAME:INDEX`` on the command line is ``sample(INDEX)`` of its test split."""
+
+    name: ClassVar[str] = ""
+    labels: ClassVar[tuple[str, ...]] = ()
+    size: ClassVar[int] = 32
+    classifier: ClassVar[str] = ""  # URI of the explained classifier, e.g. domain:shapes
+    judge: ClassVar[str] = ""  # URI of the independent judge, e.g. domain:shapes-judge
+    demo_indices: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
+
+    @classmethod
+    def length(cls, split: str = "test") -> int:
+        """Number of images in ``train``, ``validation`` or ``test``."""
+        raise NotImplementedError
+
+    @classmethod
+    def sample(cls, index: int, split: str = "test") -> Sample:
+        """One image; an index out of range is a UsageError with the range."""
+        raise NotImplementedError
+
+    @classmethod
+    def models(cls) -> Mapping[str, Path]:
+        """Pipeline folders by family name, the preferred one first. URI: ``domain:NAME/FAMILY``."""
+        raise NotImplementedError
+
+    @classmethod
+    def target_for(cls, label: str) -> str:
+        """The class that a demonstration turns this one into."""
+        return next(other for other in cls.labels if other != label)
+
+    @classmethod
+    def truth(cls, index: int, target: str, split: str = "test") -> np.ndarray | None:
+        """The true counterfactual uint8 [H,W,3] where the factors are known, else None."""
+        return None
+
+    @classmethod
+    def record(cls) -> Mapping[str, Any]:
+        """Measured figures and the training record, for ``domains show``."""
+        return {}

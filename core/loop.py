@@ -1,0 +1,62 @@
+"""The one denoising loop: a generator of frozen frames.
+
+Progress, recording, early stop and preview are ordinary ``for`` loops around it; the same function serves
+inversion (the grid reversed), sampling, editing, guidance and optimisation through time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from counterlens.core.levels import Estimate, Level, Number
+from counterlens.core.network import Combine, Network, Step, only
+from counterlens.core.taps import fold
+from counterlens.core.types import Condition, Extra
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One finished step: what was asked, what was answered (after all editors), and the next ``x`` [B,C,h,w]."""
+
+    step: Step
+    estimate: Estimate
+    x: Tensor
+
+
+def denoise(
+    net: Network,
+    x: Tensor,
+    grid: Sequence[Level],
+    cond: Condition,
+    editors: Sequence[Any] = (),
+    *,
+    combine: Combine = only,
+    churn: Sequence[Number] | None = None,
+    noise: Sequence[Tensor] | None = None,
+    extra: Extra | None = None,
+    rows: tuple[int, ...] = (),
+) -> Iterator[Frame]:
+    """Walk ``x`` [B,C,h,w] along ``grid``, a frame a step; step ``i`` adds ``churn[i]·noise[i]``."""
+    for i, (now, to) in enumerate(zip(grid, grid[1:])):
+        step = Step(i, len(grid) - 1, now, to, x, cond, rows, extra or {})
+        step = replace(step, x=fold(editors, "on_latent", x, step))
+        step = replace(step, cond=fold(editors, "on_condition", cond, step))
+        step = replace(step, ask=partial(net.estimate, step, editors, combine))
+        estimate = fold(editors, "on_estimate", step.ask(), step)
+        x = estimate.at(to, churn[i], noise[i]) if churn is not None and noise is not None else estimate.at(to)
+        yield Frame(step, estimate, x)
+
+
+def last(frames: Iterable[Frame]) -> Frame:
+    """Run a loop to its end."""
+    frame = None
+    for frame in frames:  # noqa: B007
+        pass
+    if frame is None:
+        raise ValueError("the grid has no step: give at least two levels")
+    return frame

@@ -1,0 +1,120 @@
+"""A denoising network lent for one run: branches in, one estimate out.
+
+Module hooks live for one network call. Hooks that stayed for the whole loop would give silently wrong
+gradients under checkpointing, because the recomputation runs after they are gone; so the *question* is
+checkpointed, not the block: recomputing re-enters the hooks, and only one latent a step is kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from counterlens.core.levels import Dynamics, Estimate, Level, noisier
+from counterlens.core.taps import tapped
+from counterlens.core.types import Condition, Extra
+
+Predict = Callable[[Tensor, Tensor, Tensor, Mapping[str, Tensor]], Tensor]
+Combine = Callable[[Mapping[str, Tensor], "Step"], Tensor]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the loop, as its hooks see it. ``rows``: the image of the scene behind each row of ``x``."""
+
+    i: int
+    n: int
+    now: Level
+    to: Level
+    x: Tensor
+    cond: Condition
+    rows: tuple[int, ...] = ()
+    extra: Extra = field(default_factory=dict)
+    branch: str = ""
+    ask: Callable[..., Estimate] = field(default=None, repr=False)  # type: ignore[assignment]
+
+    @property
+    def level(self) -> Level:
+        """The level the network is asked about: always the noisier end, so that inversion mirrors sampling."""
+        return noisier(self.now, self.to)
+
+    @property
+    def progress(self) -> float:
+        """0 at the first step, towards 1 at the last."""
+        return self.i / self.n
+
+
+@dataclass
+class Meter:
+    """Network evaluations and classifier gradients, counted for each image of a scene."""
+
+    forward: Counter[int] = field(default_factory=Counter)
+    gradient: Counter[int] = field(default_factory=Counter)
+    calls: int = 0
+
+    def asked(self, rows: Sequence[int], branches: int) -> None:
+        self.calls += 1
+        for row in rows:
+            self.forward[row] += branches
+
+
+def only(branches: Mapping[str, Tensor], step: Step) -> Tensor:
+    """The combiner of an unconditional loop: there is one branch, and it is the answer."""
+    (out,) = branches.values()
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A U-Net and how to ask it.
+
+    ``predict(x [N,C,h,w], t [N], cond [N,…], extra) -> [N,C or 2C,h,w]`` is the family's; ``sites`` names the
+    modules whose activations editors may change, ``attention`` those whose attention they may.
+    """
+
+    predict: Predict
+    dynamics: Dynamics
+    channels: int
+    sites: Mapping[str, nn.Module] = field(default_factory=dict)
+    attention: Mapping[str, nn.Module] = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
+    meter: Meter = field(default_factory=Meter)
+    checkpointed: bool = False
+
+    def estimate(self, step: Step, editors: Sequence[Any], combine: Combine, without: Any = None) -> Estimate:
+        """Ask the network about ``step.x`` under every branch, with the editors' hooks in place for this call."""
+        editors = [editor for editor in editors if editor is not without]
+        self.meter.asked(step.rows, len(step.cond))
+        if not (self.checkpointed and torch.is_grad_enabled()):
+            return self._answer(step, editors, combine)
+
+        def again(x: Tensor, *conditions: Tensor) -> tuple[Tensor, ...]:
+            est = self._answer(replace(step, x=x, cond=dict(zip(step.cond, conditions, strict=True))), editors, combine)
+            return (est.x0, est.eps) if est.spread is None else (est.x0, est.eps, est.spread)  # type: ignore[return-value]
+
+        return Estimate(*checkpoint(again, step.x, *step.cond.values(), use_reentrant=False))  # type: ignore[misc]
+
+    def _answer(self, step: Step, editors: Sequence[Any], combine: Combine) -> Estimate:
+        n, batch = len(step.cond), len(step.x)
+        level = step.level
+        t = torch.as_tensor(level.t, device=step.x.device).expand(batch)
+        extra = _stack([step.extra.get(branch, {}) for branch in step.cond])
+        with tapped(self, editors, step):
+            out = self.predict(
+                step.x.repeat(n, 1, 1, 1).to(self.dtype), t.repeat(n), torch.cat(list(step.cond.values())), extra
+            ).float()
+        out, raw = out[:, : self.channels], (out[:, self.channels :] if out.shape[1] > self.channels else None)
+        answer = combine(dict(zip(step.cond, out.chunk(n), strict=True)), step)
+        est = self.dynamics.bound(step.now.split(step.x, answer, self.dynamics.kind), step.x, step.now)
+        learned = None if raw is None else raw.chunk(n)[-1]  # the conditional branch's, as in stock pipelines
+        return replace(est, spread=self.dynamics.spread(learned, step.now, step.to))
+
+
+def _stack(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else {})}

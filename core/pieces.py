@@ -1,0 +1,180 @@
+"""The kinds of pieces a plugin can bring. A piece is a frozen pydantic model whose fields are its options.
+
+Field descriptions are the help text; unknown options are errors. A piece holds no state of a run: ``bind``
+returns what takes part in the loop (itself, unless it needs tensors of the scene).
+This module imports no torch, so that listing pieces is fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from counterlens.core.capabilities import checked
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from counterlens.core.levels import Estimate
+    from counterlens.core.network import Step
+    from counterlens.core.problem import Problem, View
+    from counterlens.core.types import Condition, Found, Inversion, Scene
+
+
+class Piece(BaseModel):
+    """Base of every piece: a ``name``, what it ``needs`` and ``gives`` (words of core/capabilities.py)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[str] = ""
+    name: ClassVar[str] = ""
+    needs: ClassVar[frozenset[str]] = frozenset()
+    gives: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        cls.needs = checked(cls.needs, cls.__name__)
+        cls.gives = checked(cls.gives, cls.__name__)
+
+    def wanted(self) -> frozenset[str]:
+        """What this piece needs with these options (some need more with one option than with another)."""
+        return self.needs
+
+    @classmethod
+    def summary(cls) -> str:
+        return (cls.__doc__ or "").strip().partition("\n")[0]
+
+
+class Editor(Piece):
+    """Changes what flows through the loop. Every hook is a no-op here; override those you need.
+
+    ``sites``: activation sites for ``on_activation`` (see ``core/sites.py`` for their names);
+    ``attention_sites``: attention layers for ``on_attention``.
+    """
+
+    kind: ClassVar[str] = "editor"
+    sites: ClassVar[tuple[str, ...]] = ()
+    attention_sites: ClassVar[tuple[str, ...]] = ()
+
+    def bind(self, scene: Scene) -> Any:
+        """What takes part in the loop for this scene: an object with any of the ``on_…`` hooks."""
+        return self
+
+    def on_latent(self, x: Tensor, step: Step) -> Tensor:
+        """x [B,C,h,w] before the network is asked."""
+        return x
+
+    def on_condition(self, cond: Condition, step: Step) -> Condition:
+        """{branch: [B,T,D]} before the network is asked."""
+        return cond
+
+    def on_activation(self, h: Tensor, step: Step) -> Tensor:
+        """h [B,c,h',w'] at one of ``sites``, for one branch (``step.branch``)."""
+        return h
+
+    def on_attention(self, p: Tensor, step: Step) -> Tensor:
+        """p [B,heads,q,k] at one of ``attention_sites``, for one branch."""
+        return p
+
+    def on_estimate(self, est: Estimate, step: Step) -> Estimate:
+        """The clean image and the noise, after branches were combined."""
+        return est
+
+
+class Energy(Piece):
+    """A differentiable number an image, lower is better: the common part of guidance and regularizers."""
+
+    weight: float = Field(1.0, description="factor in the sum of energies", ge=0)
+
+    def __call__(self, view: View, step: Step) -> Tensor:
+        """[B]: one number an image; never averaged over the batch."""
+        raise NotImplementedError
+
+
+class Guidance(Energy):
+    """Differentiable pull toward the target: ``(view, step) -> [B]``, lower is nearer."""
+
+    kind: ClassVar[str] = "guidance"
+    gives: ClassVar[frozenset[str]] = frozenset({"pull"})
+
+
+class Regularizer(Energy):
+    """Penalty for leaving the source: ``(view, step) -> [B]``."""
+
+    kind: ClassVar[str] = "regularizer"
+
+
+class Inverter(Piece):
+    """Makes a start of a trajectory out of a real image."""
+
+    kind: ClassVar[str] = "inverter"
+    gives: ClassVar[frozenset[str]] = frozenset({"trajectory"})
+    skip: float = Field(
+        0.0, description="share of the trajectory left out, from its noisy end: 0 starts at pure noise", ge=0, lt=1
+    )
+
+    def start(self, n: int, skip: float | None = None) -> int:
+        """The first step that runs, of ``n``."""
+        return min(n - 1, round(n * (self.skip if skip is None else skip)))
+
+    def invert(self, problem: Problem, skip: float | None = None) -> Inversion:
+        """The start for ``problem.scene``; ``skip`` overrides the option (searches try several)."""
+        raise NotImplementedError
+
+
+class Combiner(Piece):
+    """Makes one prediction out of the branches; exactly one a method."""
+
+    kind: ClassVar[str] = "combiner"
+    gives: ClassVar[frozenset[str]] = frozenset({"prediction"})
+
+    def branches(self, available: Sequence[str]) -> tuple[str, ...]:
+        """Which of the family's branches have to be asked, the conditional one last."""
+        return tuple(available)
+
+    def __call__(self, branches: Mapping[str, Tensor], step: Step) -> Tensor:
+        raise NotImplementedError
+
+
+class Search(Piece):
+    """How a method spends its evaluations; exactly one a method."""
+
+    kind: ClassVar[str] = "search"
+
+    def run(self, problem: Problem) -> Found:
+        """The counterfactual latents of ``problem.scene``, a row an image."""
+        raise NotImplementedError
+
+
+class Masker(Piece):
+    """A change map [B,1,H,W] in [0,1] for a scene; 1 = may change."""
+
+    kind: ClassVar[str] = "masker"
+    gives: ClassVar[frozenset[str]] = frozenset({"map"})
+
+    def mask(self, scene: Scene) -> Tensor:
+        raise NotImplementedError
+
+
+class Captioner(Piece):
+    """A caption for each image of a scene."""
+
+    kind: ClassVar[str] = "captioner"
+    gives: ClassVar[frozenset[str]] = frozenset({"caption"})
+
+    def caption(self, scene: Scene) -> list[str]:
+        raise NotImplementedError
+
+
+class Metric(Piece):
+    """A number an image (or a set of images) about counterfactuals."""
+
+    kind: ClassVar[str] = "metric"
+    higher_is_better: ClassVar[bool | None] = None
+
+
+KINDS: dict[str, type[Piece]] = {
+    cls.kind: cls
+    for cls in (Editor, Guidance, Regularizer, Inverter, Combiner, Search, Masker, Captioner, Metric)
+}

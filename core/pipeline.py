@@ -1,0 +1,84 @@
+"""A loaded pipeline as the engine sees it, whatever the model family: a codec, conditions, a network, a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from counterlens.core.levels import Dynamics, Level, dynamics_of, first_order, grid_of
+from counterlens.core.network import Meter, Network
+from counterlens.core.sites import activation_sites, attention_sites
+from counterlens.core.types import Condition, Extra
+
+
+@dataclass(eq=False)
+class Pipeline:
+    """Base of every family's pipeline. ``modules`` are the lent networks by their folder's name.
+
+    Subclasses give ``encode``, ``decode``, ``condition`` and ``predict``; ``branches`` names the conditions
+    under which the network can be asked, the empty one first (``null``), the full one last.
+    """
+
+    modules: Mapping[str, nn.Module]
+    scheduler: Any
+    uri: str = ""
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+    others: Mapping[str, Any] = field(default_factory=dict)  # tokenizers, image processors
+
+    family: ClassVar[str] = ""
+    branches: ClassVar[tuple[str, ...]] = ("free",)
+
+    @property
+    def unet(self) -> nn.Module:
+        return self.modules["unet"]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images that the pipeline makes."""
+        raise NotImplementedError
+
+    def encode(self, image: Tensor) -> Tensor:
+        """[B,3,H,W] in [-1,1] -> x0 [B,C,h,w] fp32, what the loop runs on; deterministic, batch-independent."""
+        raise NotImplementedError
+
+    def decode(self, x0: Tensor) -> Tensor:
+        """x0 [B,C,h,w] -> [B,3,H,W] in about [-1,1], fp32, differentiable, not clamped."""
+        raise NotImplementedError
+
+    def condition(self, image: Tensor, prompts: Sequence[str], branches: Sequence[str]) -> tuple[Condition, Extra]:
+        """The conditions of these images ([B,3,H,W] in [-1,1], one prompt each) for the branches asked for."""
+        return {branch: image.new_zeros(len(image), 0) for branch in branches}, {}
+
+    def predict(self, x: Tensor, t: Tensor, cond: Tensor, extra: Mapping[str, Tensor]) -> Tensor:
+        """One call of the U-Net: x [N,C,h,w], t [N], cond [N,…] -> [N,C or 2C,h,w]."""
+        raise NotImplementedError
+
+    @property
+    def channels(self) -> int:
+        """Channels of x0; a network that answers with more has learned its variance."""
+        raise NotImplementedError
+
+    @property
+    def dynamics(self) -> Dynamics:
+        return dynamics_of(first_order(self.scheduler))
+
+    def grid(self, n: int) -> tuple[Level, ...]:
+        return grid_of(self.scheduler, n)
+
+    def network(self, checkpointed: bool = False) -> Network:
+        """The network with a fresh meter, for one run."""
+        return Network(
+            self.predict,
+            self.dynamics,
+            self.channels,
+            activation_sites(self.unet),
+            attention_sites(self.unet),
+            self.dtype,
+            Meter(),
+            checkpointed,
+        )

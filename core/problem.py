@@ -1,0 +1,119 @@
+"""A problem is what a search solves: a scene, its method's pieces, and the few moves that every search makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from counterlens.core.levels import Level, churn_of
+from counterlens.core.loop import Frame, denoise, last
+from counterlens.core.network import Step
+from counterlens.core.pieces import Combiner, Editor, Energy, Guidance, Inverter, Regularizer
+from counterlens.core.types import Inversion, Scene
+
+
+@dataclass(eq=False)
+class View:
+    """What guidance and regularizers look at: a clean estimate ``x0`` [B,C,h,w] of a scene, seen in many ways.
+
+    Everything is computed once, when first asked for, and is differentiable with respect to ``x0``.
+    """
+
+    x0: Tensor
+    scene: Scene
+
+    @cached_property
+    def image(self) -> Tensor:
+        """[B,3,H,W] in about [-1, 1]; not clamped, so that saturated pixels keep a gradient."""
+        return self.scene.studio.pipeline.decode(self.x0)
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """[B,K] of the explained classifier, which looks at the image clamped straight-through."""
+        image = self.image
+        clamped = image + (image.clamp(-1, 1) - image).detach()
+        return self.scene.studio.classifier.logits(clamped / 2 + 0.5)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A scene with the pieces of its method; immutable, ``with_`` and ``take`` give variations."""
+
+    scene: Scene
+    inverter: Inverter
+    combiner: Combiner
+    editors: tuple[Editor, ...] = ()
+    guidance: tuple[Guidance, ...] = ()
+    regularizers: tuple[Regularizer, ...] = ()
+    tau: float = 0.9
+    batch: int = 16
+    tick: Callable[[int, int], None] = field(default=lambda done, total: None, repr=False)
+
+    @property
+    def energies(self) -> tuple[Energy, ...]:
+        return (*self.guidance, *self.regularizers)
+
+    def with_(self, **changes: Any) -> Problem:
+        return replace(self, **changes)
+
+    def take(self, index: Sequence[int]) -> Problem:
+        """The same problem for these rows of its scene."""
+        return replace(self, scene=self.scene.take(index))
+
+    def frames(self, inversion: Inversion, extra_editors: Sequence[Any] = ()) -> Iterator[Frame]:
+        """The edited trajectory from an inversion of this scene: method's editors first, then ``extra_editors``."""
+        scene = self.scene
+        return denoise(
+            scene.net,
+            inversion.x,
+            inversion.grid,
+            scene.cond,
+            [*(editor.bind(scene) for editor in self.editors), *extra_editors],
+            combine=self.combiner,
+            churn=inversion.churn,
+            noise=inversion.noise,
+            extra=scene.extra,
+            rows=scene.rows,
+        )
+
+    def walk(self, inversion: Inversion, extra_editors: Sequence[Any] = ()) -> Tensor:
+        """The end of the edited trajectory: x0 [B,C,h,w]."""
+        if len(inversion.grid) < 2:
+            return inversion.x
+        return last(self.frames(inversion, extra_editors)).x / inversion.grid[-1].a
+
+    @torch.no_grad()
+    def score(self, x0: Tensor) -> Tensor:
+        """The explained classifier's probabilities [B,K] of decoded latents, clamped and rounded as a saved PNG."""
+        return self.scene.studio.classifier.probabilities(as_saved(self.scene.studio.pipeline.decode(x0)))
+
+    def target_of(self, probabilities: Tensor) -> Tensor:
+        """p(target) [B]."""
+        return probabilities.gather(1, self.scene.target.to(probabilities.device)[:, None])[:, 0]
+
+
+def as_saved(image: Tensor) -> Tensor:
+    """[B,3,H,W] in [-1,1] -> [0,1] in the 256 steps of a saved picture: what a user gets is what is scored."""
+    return ((image.float() / 2 + 0.5).clamp(0, 1) * 255).round() / 255
+
+
+def noise_for(scene: Scene, count: int = 1, salt: int = 0) -> tuple[Tensor, ...]:
+    """``count`` noises [B,C,h,w], each row from its own image's seed: order and batch do not matter."""
+    shape = scene.x0.shape[1:]
+
+    def draw(seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed((seed + salt) % 2**63)
+        return torch.randn((count, *shape), generator=generator)
+
+    drawn = torch.stack([draw(seed) for seed in scene.seeds], 1).to(scene.x0.device)
+    return tuple(drawn)
+
+
+def churns(grid: Sequence[Level], eta: float) -> tuple[float, ...]:
+    """The fresh noise of every step of a grid (DDIM eq. 16)."""
+    return tuple(float(churn_of(now, to, eta)) for now, to in zip(grid, grid[1:]))

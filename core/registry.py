@@ -1,0 +1,172 @@
+"""What exists: pieces, methods, families and domains, brought by plugins through the hooks of hookspecs.py."""
+
+from __future__ import annotations
+
+import importlib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+from pydantic import ValidationError
+
+from counterlens.core import hookspecs
+from counterlens.core.errors import UsageError, unknown
+from counterlens.core.pieces import KINDS, Piece
+from counterlens.core.spec import parse
+
+if TYPE_CHECKING:
+    from counterlens.core.domain import Domain
+    from counterlens.core.family import Family
+    from counterlens.core.methods import Method
+
+BUILT_IN = tuple(
+    f"counterlens.plugins.{name}"
+    for name in (
+        "families",
+        "inverters",
+        "combiners",
+        "editors",
+        "guidance",
+        "regularizers",
+        "searches",
+        "classifiers",
+        "methods",
+        "embedded",
+    )
+)
+HOOK_OF = {kind: f"counterlens_{kind if kind == 'guidance' else kind + 's'}" for kind in KINDS}
+HOOK_OF["search"] = "counterlens_searches"
+HOOK_OF |= {"family": "counterlens_families", "domain": "counterlens_domains", "method": "counterlens_methods"}
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """Proof of discovery: where a plugin comes from, the hooks it implements, or why it is broken."""
+
+    name: str
+    distribution: str
+    version: str
+    hooks: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclass
+class Registry:
+    """Everything the plugins brought. ``entries[kind][name]`` is the class (or Method); ``origins`` who brought it."""
+
+    pm: pluggy.PluginManager
+    plugins: list[Plugin] = field(default_factory=list)
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    origins: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def get(self, kind: str, name: str) -> Any:
+        """The entry of that name; unknown names get a suggestion and the list."""
+        try:
+            return self.entries[kind][name]
+        except KeyError:
+            raise unknown(kind, name, self.entries[kind]) from None
+
+    def make(self, kind: str, text: str) -> Any:
+        """A piece out of ``NAME key=value``; wrong options name the option, what is wrong and those that exist."""
+        name, options = parse(text)
+        return build(self.get(kind, name), options)
+
+    def family(self, name: str) -> type[Family]:
+        return self.get("family", name)
+
+    def method(self, name: str) -> Method:
+        return self.get("method", name)
+
+    def domain(self, name: str) -> type[Domain]:
+        return self.get("domain", name)
+
+
+def load(third_party: bool = True, extra: Mapping[str, Any] | None = None) -> Registry:
+    """Load the built-ins, ``extra`` plugin objects by name, and (unless told not to) entry points.
+
+    Each plugin loads in its own try: a broken one is recorded in ``plugins``, never fatal.
+    """
+    pm = pluggy.PluginManager(hookspecs.PROJECT)
+    pm.add_hookspecs(hookspecs)
+    registry = Registry(pm, entries={kind: {} for kind in HOOK_OF})
+    version = _version("counterlens")
+    for module in BUILT_IN:
+        _admit(registry, module, lambda module=module: importlib.import_module(module), "counterlens", version)
+    for name, plugin in (extra or {}).items():
+        _admit(registry, name, lambda plugin=plugin: plugin, name, "")
+    if third_party:
+        for point in metadata.entry_points(group=hookspecs.PROJECT):
+            dist = point.dist
+            _admit(registry, point.name, point.load, dist.name if dist else "?", dist.version if dist else "")
+    return registry
+
+
+def _admit(registry: Registry, name: str, load_it: Any, distribution: str, version: str) -> None:
+    """Register one plugin and collect what it brings; whatever goes wrong is written beside its name."""
+    pm, hooks = registry.pm, ()
+    try:
+        plugin = load_it()
+        pm.register(plugin, name)
+        pm.check_pending()
+        hooks = tuple(sorted(caller.name for caller in pm.get_hookcallers(plugin) or ()))
+        _collect(registry, plugin, hooks, distribution)
+        registry.plugins.append(Plugin(name, distribution, version, hooks))
+    except Exception as error:
+        if pm.has_plugin(name):
+            pm.unregister(name=name)
+        message = f"{type(error).__name__}: {error}".splitlines()[0]
+        registry.plugins.append(Plugin(name, distribution, version, hooks, message))
+
+
+def _collect(registry: Registry, plugin: Any, hooks: tuple[str, ...], distribution: str) -> None:
+    found = []
+    for kind, hook in HOOK_OF.items():
+        if hook in hooks:
+            found += [(kind, entry) for entry in getattr(plugin, hook)()]
+    for kind, entry in found:
+        if entry.name in registry.entries[kind]:
+            owner = registry.origins[kind, entry.name]
+            raise UsageError(f"{kind} {entry.name!r} is brought by both {owner} and {distribution}: remove one")
+        expected = KINDS.get(kind)
+        if expected and not (isinstance(entry, type) and issubclass(entry, expected)):
+            raise TypeError(f"{entry!r} is not a {expected.__name__}")
+    for kind, entry in found:
+        registry.entries[kind][entry.name] = entry
+        registry.origins[kind, entry.name] = distribution
+
+
+def build(cls: type[Piece], options: Mapping[str, Any]) -> Piece:
+    """A piece with these options; text is read as the field's type, commas separate the values of a tuple."""
+    values = {key: _split(cls, key, value) for key, value in options.items()}
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"][:1]) or "options"
+        if first["type"] == "extra_forbidden":
+            raise UsageError(f"{cls.kind} {cls.name!r}: {unknown('option', key, cls.model_fields)}") from None
+        raise UsageError(f"{cls.kind} {cls.name!r}: option {key!r}: {first['msg']} (given {first['input']!r})") from None
+
+
+def _split(cls: type[Piece], key: str, value: Any) -> Any:
+    fields = cls.model_fields
+    if isinstance(value, str) and key in fields and _is_tuple(fields[key].annotation):
+        return tuple(part for part in value.split(",") if part)
+    return value
+
+
+def _is_tuple(annotation: Any) -> bool:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return any(_is_tuple(part) for part in typing.get_args(annotation))
+    return typing.get_origin(annotation) is tuple
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,127 @@
+"""The frozen values that flow: ``Request -> Scene -> Inversion -> Frames -> Counterfactual -> Report``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from counterlens.core.classifier import Classifier
+    from counterlens.core.levels import Level
+    from counterlens.core.network import Network
+
+Condition = Mapping[str, "Tensor"]  # branch name -> [B,T,D] (or [B,D]); every branch is one network answer
+Extra = Mapping[str, Mapping[str, "Tensor"]]  # branch name -> further network inputs that no editor changes
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image asked for, before anything is computed. ``pixels`` uint8 [H,W,3]."""
+
+    name: str
+    pixels: np.ndarray
+    digest: str
+    target: str
+    label: str | None = None
+    notes: tuple[str, ...] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A batch of images ready for the loop. All tensors have the batch first; images are in [-1, 1].
+
+    ``image`` [B,3,H,W], ``x0`` [B,C,h,w] its latent, ``cond``/``extra`` what the network is asked under,
+    ``source``/``target`` class indices [B], ``seeds`` one integer an image, ``rows`` each row's place in the batch.
+    """
+
+    items: tuple[Item, ...]
+    image: Tensor
+    x0: Tensor
+    cond: Condition
+    extra: Extra
+    source: Tensor
+    target: Tensor
+    seeds: tuple[int, ...]
+    rows: tuple[int, ...]
+    grid: tuple[Level, ...]
+    net: Network
+    studio: Studio
+    change_map: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, index: Sequence[int]) -> Scene:
+        """The same scene with only these rows, in this order; a row may be taken more than once."""
+        at = list(index)
+        return replace(
+            self,
+            items=tuple(self.items[i] for i in at),
+            image=self.image[at],
+            x0=self.x0[at],
+            cond={k: v[at] for k, v in self.cond.items()},
+            extra={k: {n: v[at] for n, v in parts.items()} for k, parts in self.extra.items()},
+            source=self.source[at],
+            target=self.target[at],
+            seeds=tuple(self.seeds[i] for i in at),
+            rows=tuple(self.rows[i] for i in at),
+            change_map=None if self.change_map is None else self.change_map[at],
+        )
+
+
+@dataclass(frozen=True)
+class Studio:
+    """What a scene is explained with: the lent pipeline's codec and the explained classifier."""
+
+    pipeline: Any  # core.pieces.Pipeline: encode, decode, condition
+    classifier: Classifier
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """A start that reproduces the source: ``x`` [B,C,h,w] at ``grid[0]``, then ``churn[i]·noise[i]`` at each step."""
+
+    x: Tensor
+    grid: tuple[Level, ...]
+    churn: tuple[float, ...] | None = None
+    noise: tuple[Tensor, ...] | None = None
+
+    def take(self, index: Sequence[int]) -> Inversion:
+        at = list(index)
+        noise = None if self.noise is None else tuple(z[at] for z in self.noise)
+        return replace(self, x=self.x[at], noise=noise)
+
+
+@dataclass(frozen=True)
+class Counterfactual:
+    """What became of one image. ``image`` [3,H,W] in [-1,1]; probabilities are the explained classifier's, [K]."""
+
+    item: Item
+    image: Tensor
+    before: Tensor
+    after: Tensor
+    source: int
+    target: int
+    strength: float | None = None
+    tried: tuple[Mapping[str, float], ...] = ()
+    map: Tensor | None = None
+    failure: str | None = None
+
+    @property
+    def flipped(self) -> bool:
+        return self.failure is None and int(self.after.argmax()) == self.target
+
+
+@dataclass(frozen=True)
+class Found:
+    """A search's answer for the rows of a scene: latents [B,C,h,w], strengths and what was tried, a row each."""
+
+    x0: Tensor
+    strength: tuple[float | None, ...]
+    tried: tuple[tuple[Mapping[str, float], ...], ...]
