@@ -30,10 +30,16 @@ class Estimate:
     eps: Tensor
     spread: Number | None = None
 
-    def at(self, level: Level, churn: Number = 0.0, z: Tensor | None = None) -> Tensor:
-        """Mix the parts at ``level``; ``churn`` is the share of its noise that comes fresh, as ``z`` [B,C,h,w]."""
+    def at(self, level: Level, churn: Number = 0.0, z: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
+        """Mix the parts at ``level``.
+
+        ``churn`` is the share of the level's noise that is not kept; it comes back as fresh ``z`` [B,C,h,w], or
+        as ``residual``, noise that was measured on the source and is added as it is.
+        """
         kept = (_number(level.s) ** 2 - _number(churn) ** 2).clamp_min(0).sqrt()
         mean = level.a * self.x0 + _like(kept, self.eps) * self.eps
+        if residual is not None:
+            return mean + residual
         if z is None:
             return mean
         return mean + churn * (z if self.spread is None else self.spread * z)

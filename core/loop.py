@@ -19,6 +19,19 @@ from counterlens.core.taps import fold
 from counterlens.core.types import Condition, Extra
 
 
+class _Always:
+    """The same value at every step."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __getitem__(self, i: int) -> Any:
+        return self.value
+
+
+_ZEROS, _NONE = _Always(0.0), _Always(None)
+
+
 @dataclass(frozen=True)
 class Frame:
     """One finished step: what was asked, what was answered (after all editors), and the next ``x`` [B,C,h,w]."""
@@ -36,19 +49,21 @@ def denoise(
     editors: Sequence[Any] = (),
     *,
     combine: Combine = only,
-    churn: Sequence[Number] | None = None,
-    noise: Sequence[Tensor] | None = None,
+    churn: Sequence[Number] | _Always | None = None,
+    noise: Sequence[Tensor] | _Always | None = None,
+    residual: Sequence[Tensor] | _Always | None = None,
     extra: Extra | None = None,
     rows: tuple[int, ...] = (),
 ) -> Iterator[Frame]:
-    """Walk ``x`` [B,C,h,w] along ``grid``, a frame a step; step ``i`` adds ``churn[i]·noise[i]``."""
+    """Walk ``x`` [B,C,h,w] along ``grid``, a frame a step; step ``i`` adds ``churn[i]·noise[i]`` or ``residual[i]``."""
+    churn, noise, residual = churn or _ZEROS, noise or _NONE, residual or _NONE
     for i, (now, to) in enumerate(zip(grid, grid[1:])):
         step = Step(i, len(grid) - 1, now, to, x, cond, rows, extra or {})
         step = replace(step, x=fold(editors, "on_latent", x, step))
         step = replace(step, cond=fold(editors, "on_condition", cond, step))
         step = replace(step, ask=partial(net.estimate, step, editors, combine))
         estimate = fold(editors, "on_estimate", step.ask(), step)
-        x = estimate.at(to, churn[i], noise[i]) if churn is not None and noise is not None else estimate.at(to)
+        x = estimate.at(to, churn[i], noise[i], residual[i])
         yield Frame(step, estimate, x)
 
 

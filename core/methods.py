@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from counterlens.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from counterlens.core.pieces import Combiner, Editor, Guidance, Inverter, Regularizer, Search
     from counterlens.core.registry import Registry
 
 
@@ -95,4 +94,6 @@ def _revised(method: Method, changes: dict[str, Any]) -> Method:
         return Method(**{**method.model_dump(), **changes})
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(f"method {method.name!r}: {first['loc'][0]}: {first['msg']} (given {first['input']!r})") from None
+        raise UsageError(
+            f"method {method.name!r}: {first['loc'][0]}: {first['msg']} (given {first['input']!r})"
+        ) from None

@@ -175,6 +175,5 @@ class Metric(Piece):
 
 
 KINDS: dict[str, type[Piece]] = {
-    cls.kind: cls
-    for cls in (Editor, Guidance, Regularizer, Inverter, Combiner, Search, Masker, Captioner, Metric)
+    cls.kind: cls for cls in (Editor, Guidance, Regularizer, Inverter, Combiner, Search, Masker, Captioner, Metric)
 }

@@ -62,6 +62,4 @@ def _complaint(piece: Any, word: str, composition: Composition, registry: Regist
         hint = f"{family} does not; families that do: {', '.join(families)}"
     else:
         hint = f"given by: {', '.join(givers)}" if givers else "nothing installed gives it"
-    return (
-        f"method {composition.method.name!r}: {piece.kind} {piece.name!r} needs {word!r} ({WORDS[word]}); {hint}"
-    )
+    return f"method {composition.method.name!r}: {piece.kind} {piece.name!r} needs {word!r} ({WORDS[word]}); {hint}"

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from counterlens.core.levels import Level, churn_of
 from counterlens.core.loop import Frame, denoise, last
-from counterlens.core.network import Step
 from counterlens.core.pieces import Combiner, Editor, Energy, Guidance, Inverter, Regularizer
 from counterlens.core.types import Inversion, Scene
 
@@ -52,6 +51,7 @@ class Problem:
     regularizers: tuple[Regularizer, ...] = ()
     tau: float = 0.9
     batch: int = 16
+    kept: dict[tuple[float | None, int], Inversion] = field(default_factory=dict, repr=False)
     tick: Callable[[int, int], None] = field(default=lambda done, total: None, repr=False)
 
     @property
@@ -65,6 +65,15 @@ class Problem:
         """The same problem for these rows of its scene."""
         return replace(self, scene=self.scene.take(index))
 
+    def invert(self, skip: float | None = None) -> Inversion:
+        """The inverter's start for every row; each image is inverted once at a skip, whoever asks again."""
+        rows = self.scene.rows
+        new = [rows.index(row) for row in dict.fromkeys(rows) if (skip, row) not in self.kept]
+        if new:
+            made = self.inverter.invert(self.take(new), skip)
+            self.kept.update({(skip, rows[at]): made.take([k]) for k, at in enumerate(new)})
+        return joined([self.kept[skip, row] for row in rows])
+
     def frames(self, inversion: Inversion, extra_editors: Sequence[Any] = ()) -> Iterator[Frame]:
         """The edited trajectory from an inversion of this scene: method's editors first, then ``extra_editors``."""
         scene = self.scene
@@ -76,7 +85,7 @@ class Problem:
             [*(editor.bind(scene) for editor in self.editors), *extra_editors],
             combine=self.combiner,
             churn=inversion.churn,
-            noise=inversion.noise,
+            residual=inversion.residual,
             extra=scene.extra,
             rows=scene.rows,
         )
@@ -95,6 +104,15 @@ class Problem:
     def target_of(self, probabilities: Tensor) -> Tensor:
         """p(target) [B]."""
         return probabilities.gather(1, self.scene.target.to(probabilities.device)[:, None])[:, 0]
+
+
+def joined(parts: Sequence[Inversion]) -> Inversion:
+    """Inversions of one row each, on the same grid, as one batch."""
+    first = parts[0]
+    if first.residual is None:
+        return replace(first, x=torch.cat([p.x for p in parts]))
+    residual = tuple(torch.cat(steps) for steps in zip(*(p.residual or () for p in parts), strict=True))
+    return replace(first, x=torch.cat([p.x for p in parts]), residual=residual)
 
 
 def as_saved(image: Tensor) -> Tensor:

@@ -149,7 +149,9 @@ def build(cls: type[Piece], options: Mapping[str, Any]) -> Piece:
         key = ".".join(str(part) for part in first["loc"][:1]) or "options"
         if first["type"] == "extra_forbidden":
             raise UsageError(f"{cls.kind} {cls.name!r}: {unknown('option', key, cls.model_fields)}") from None
-        raise UsageError(f"{cls.kind} {cls.name!r}: option {key!r}: {first['msg']} (given {first['input']!r})") from None
+        raise UsageError(
+            f"{cls.kind} {cls.name!r}: option {key!r}: {first['msg']} (given {first['input']!r})"
+        ) from None
 
 
 def _split(cls: type[Piece], key: str, value: Any) -> Any:

@@ -36,7 +36,8 @@ class Scene:
     """A batch of images ready for the loop. All tensors have the batch first; images are in [-1, 1].
 
     ``image`` [B,3,H,W], ``x0`` [B,C,h,w] its latent, ``cond``/``extra`` what the network is asked under,
-    ``source``/``target`` class indices [B], ``seeds`` one integer an image, ``rows`` each row's place in the batch.
+    ``source``/``target`` class indices [B], ``seeds`` one integer an image, ``rows`` each row's place in the batch,
+    ``strength`` [B] what a search multiplies every editor's and the guidance's own strength by (0: no change).
     """
 
     items: tuple[Item, ...]
@@ -51,10 +52,15 @@ class Scene:
     grid: tuple[Level, ...]
     net: Network
     studio: Studio
+    strength: Tensor
     change_map: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def at(self, strength: Tensor) -> Scene:
+        """The same scene with another strength [B]."""
+        return replace(self, strength=strength.to(self.x0.device, self.x0.dtype))
 
     def take(self, index: Sequence[int]) -> Scene:
         """The same scene with only these rows, in this order; a row may be taken more than once."""
@@ -70,6 +76,7 @@ class Scene:
             target=self.target[at],
             seeds=tuple(self.seeds[i] for i in at),
             rows=tuple(self.rows[i] for i in at),
+            strength=self.strength[at],
             change_map=None if self.change_map is None else self.change_map[at],
         )
 
@@ -85,17 +92,20 @@ class Studio:
 
 @dataclass(frozen=True)
 class Inversion:
-    """A start that reproduces the source: ``x`` [B,C,h,w] at ``grid[0]``, then ``churn[i]·noise[i]`` at each step."""
+    """A start that reproduces the source: ``x`` [B,C,h,w] at ``grid[0]``.
+
+    ``churn[i]`` is the noise that step ``i`` does not keep, ``residual[i]`` [B,C,h,w] what it adds instead.
+    """
 
     x: Tensor
     grid: tuple[Level, ...]
     churn: tuple[float, ...] | None = None
-    noise: tuple[Tensor, ...] | None = None
+    residual: tuple[Tensor, ...] | None = None
 
     def take(self, index: Sequence[int]) -> Inversion:
         at = list(index)
-        noise = None if self.noise is None else tuple(z[at] for z in self.noise)
-        return replace(self, x=self.x[at], noise=noise)
+        residual = None if self.residual is None else tuple(r[at] for r in self.residual)
+        return replace(self, x=self.x[at], residual=residual)
 
 
 @dataclass(frozen=True)

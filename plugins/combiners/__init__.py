@@ -1,0 +1,9 @@
+"""Combiners that come with counterlens."""
+
+from counterlens.core.hookspecs import hookimpl
+from counterlens.plugins.combiners.cfg import Cfg
+
+
+@hookimpl
+def counterlens_combiners():
+    return [Cfg]

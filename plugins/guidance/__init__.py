@@ -1,0 +1,9 @@
+"""Guidance that comes with counterlens."""
+
+from counterlens.core.hookspecs import hookimpl
+from counterlens.plugins.guidance.target import Target
+
+
+@hookimpl
+def counterlens_guidance():
+    return [Target]

@@ -1,0 +1,11 @@
+"""Searches that come with counterlens."""
+
+from counterlens.core.hookspecs import hookimpl
+from counterlens.plugins.searches.once import Once
+from counterlens.plugins.searches.per_step import PerStep
+from counterlens.plugins.searches.sweep import Sweep
+
+
+@hookimpl
+def counterlens_searches():
+    return [Once, PerStep, Sweep]

@@ -1,0 +1,99 @@
+"""What searches share: a problem in batches, a walk with its guidance, and the least strength that flips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from counterlens.core.problem import Problem
+from counterlens.core.steer import Steer
+from counterlens.core.types import Found, Inversion
+
+
+def chunks(problem: Problem) -> Iterator[Problem]:
+    """The problem in batches of at most ``problem.batch`` rows, in order."""
+    size = max(1, problem.batch)
+    for k in range(0, len(problem.scene), size):
+        yield problem.take(range(k, min(k + size, len(problem.scene))))
+
+
+def walk(problem: Problem, inversion: Inversion, through: str = "estimate") -> Tensor:
+    """The edited x0 [B,C,h,w] at the scene's strength: editors, then the guidance if the method has any."""
+    steer = [Steer(problem.scene, problem.energies, problem.scene.strength, through)] if problem.energies else []
+    with torch.set_grad_enabled(through == "network" and bool(steer)):
+        return problem.walk(inversion, steer).detach()
+
+
+def found(ends: Sequence[Tensor], strength: float | None = None) -> Found:
+    """The answer of a search that tried one thing."""
+    x0 = torch.cat(list(ends))
+    return Found(x0, (strength,) * len(x0), ((),) * len(x0))
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One try of a ladder: how much of the trajectory is skipped, and the strength."""
+
+    skip: float
+    strength: float
+
+
+@dataclass
+class Best:
+    """The best try of one image so far: the first that reached tau, else the one nearest to it."""
+
+    x0: Tensor | None = None
+    rung: Rung | None = None
+    p: float = -1.0
+    reached: bool = False
+    tried: list[Mapping[str, float]] = field(default_factory=list)
+
+    def offer(self, x0: Tensor, rung: Rung, p: float, tau: float) -> None:
+        """One more try, in the ladder's order. After one that reached tau the rest are only recorded."""
+        self.tried.append({"skip": rung.skip, "strength": rung.strength, "p_target": round(p, 6)})
+        better = not (p <= self.p)  # a p that is not a number never wins over a number, but is kept when alone
+        if not self.reached and (p >= tau or better):
+            self.x0, self.rung, self.p, self.reached = x0, rung, p, p >= tau
+
+
+def climb(problem: Problem, ladder: Sequence[Rung], together: int = 1, through: str = "estimate") -> Found:
+    """The first rung of ``ladder`` whose target probability reaches ``problem.tau``, for each image.
+
+    Flipping is not assumed to be monotone: rungs are tried in order. ``together`` rungs of an image share a batch
+    with those of the other images; an image that is decided leaves. An image that never reaches tau keeps its
+    best try. Inversions are made once for each (image, skip).
+    """
+    best = [Best() for _ in range(len(problem.scene))]
+    for k in range(0, len(ladder), together):
+        open_rows = [row for row, b in enumerate(best) if not b.reached]
+        tries = [(row, rung) for row in open_rows for rung in ladder[k : k + together]]
+        for part in _batches(tries, problem.batch):
+            for (row, rung), x0, p in zip(part, *_try(problem, part, through), strict=True):
+                best[row].offer(x0, rung, float(p), problem.tau)
+        problem.tick(min(k + together, len(ladder)), len(ladder))
+        if not open_rows:
+            break
+    return Found(
+        torch.stack([b.x0 for b in best if b.x0 is not None]),
+        tuple(b.rung.strength if b.rung else None for b in best),
+        tuple(tuple(b.tried) for b in best),
+    )
+
+
+def _batches(tries: list[tuple[int, Rung]], size: int) -> Iterator[list[tuple[int, Rung]]]:
+    """Tries that start at the same step walk together."""
+    for skip in dict.fromkeys(rung.skip for _, rung in tries):
+        same = [t for t in tries if t[1].skip == skip]
+        yield from (same[k : k + max(1, size)] for k in range(0, len(same), max(1, size)))
+
+
+def _try(problem: Problem, tries: list[tuple[int, Rung]], through: str) -> tuple[Tensor, Tensor]:
+    """x0 [N,C,h,w] and p(target) [N] of these tries."""
+    part = problem.take([row for row, _ in tries])
+    inversion = part.invert(tries[0][1].skip)
+    part = part.with_(scene=part.scene.at(torch.tensor([rung.strength for _, rung in tries])))
+    x0 = walk(part, inversion, through)
+    return x0, part.target_of(part.score(x0))
