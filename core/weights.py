@@ -1,0 +1,69 @@
+"""Weights from files: safetensors only, with one line for whatever is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from counterlens.core.errors import MissingError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt"}
+
+
+def refuse_pickle(path: Path) -> None:
+    """UsageError for a file whose loading may run code, with the command that converts it."""
+    if path.suffix.lower() not in PICKLES:
+        return
+    target = path.with_suffix(".safetensors").name
+    raise UsageError(
+        f'{path} is a pickle and is not loaded, it may run code; convert it: python -c "import torch, '
+        f"safetensors.torch as s; d = torch.load('{path.name}', weights_only=True, map_location='cpu'); "
+        "d = d.get('state_dict', d); s.save_file({k: v.contiguous().clone() for k, v in d.items()}, "
+        f"'{target}', metadata={{'arch': 'torchvision:resnet18', 'labels': 'cat,dog'}})\""
+    )
+
+
+def existing(path: str | Path) -> Path:
+    """The path, which must be a file or folder that exists and is no pickle; MissingError or UsageError."""
+    path = Path(path).expanduser()
+    refuse_pickle(path)
+    if not path.exists():
+        raise MissingError(f"{path} does not exist: give the path of a .safetensors file or of a model folder")
+    return path
+
+
+def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(tensors, metadata) of a safetensors file; UsageError when it is truncated or something else."""
+    from safetensors import SafetensorError, safe_open
+
+    path = existing(path)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: give the path of a .safetensors file in it")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"{path} is not a whole safetensors file ({reason}): copy or save it again") from None
+
+
+def fill(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
+    """Load the tensors; UsageError with the first key that is missing, too much, or of another shape."""
+    expected = module.state_dict()
+    # the optional counter of batch norm is no weight; converters leave it out
+    missing = [key for key in expected if key not in tensors and not key.endswith("num_batches_tracked")]
+    extra = [key for key in tensors if key not in expected]
+    for what, keys in (("lacks", missing), ("has beyond the architecture", extra)):
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise UsageError(f"{path} {what} {keys[0]!r}{more}: is it another architecture?")
+    for key, tensor in tensors.items():
+        if tensor.shape != expected[key].shape:
+            raise UsageError(
+                f"{path}: {key!r} is {list(tensor.shape)}, the architecture has {list(expected[key].shape)}: "
+                "is the number of labels right?"
+            )
+    module.load_state_dict(tensors, strict=False)
