@@ -166,5 +166,5 @@ def counterlens_report_sections(report: Mapping[str, Any]) -> Iterable[tuple[str
 
 @hookspec
 def counterlens_doctor() -> Iterable[Mapping[str, str]]:
-    """Checks of the environment as {name, status (ok|missing|broken), detail, fix}; called by ``counterlens doctor``."""
+    """Checks of the environment as {name, status (ok|missing|broken), detail, fix}, for ``counterlens doctor``."""
     raise NotImplementedError

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
@@ -57,7 +58,7 @@ def denoise(
 ) -> Iterator[Frame]:
     """Walk ``x`` [B,C,h,w] along ``grid``, a frame a step; step ``i`` adds ``churn[i]·noise[i]`` or ``residual[i]``."""
     churn, noise, residual = churn or _ZEROS, noise or _NONE, residual or _NONE
-    for i, (now, to) in enumerate(zip(grid, grid[1:])):
+    for i, (now, to) in enumerate(pairwise(grid)):
         step = Step(i, len(grid) - 1, now, to, x, cond, rows, extra or {})
         step = replace(step, x=fold(editors, "on_latent", x, step))
         step = replace(step, cond=fold(editors, "on_condition", cond, step))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -134,4 +135,4 @@ def noise_for(scene: Scene, count: int = 1, salt: int = 0) -> tuple[Tensor, ...]
 
 def churns(grid: Sequence[Level], eta: float) -> tuple[float, ...]:
     """The fresh noise of every step of a grid (DDIM eq. 16)."""
-    return tuple(float(churn_of(now, to, eta)) for now, to in zip(grid, grid[1:]))
+    return tuple(float(churn_of(now, to, eta)) for now, to in pairwise(grid))

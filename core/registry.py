@@ -78,6 +78,17 @@ class Registry:
     def family(self, name: str) -> type[Family]:
         return self.get("family", name)
 
+    def recognise(self, model_index: Mapping[str, Any]) -> str:
+        """The family of a ``model_index.json``: a plugin's word first, else the pipeline classes of the families."""
+        if (name := self.pm.hook.counterlens_recognise(model_index=model_index)) is not None:
+            return name
+        families = self.entries["family"]
+        for name, family in families.items():
+            if family.recognises(model_index):
+                return name
+        known = sorted(cls for family in families.values() for cls in family.pipelines)
+        raise unknown("pipeline class", str(model_index.get("_class_name")), known)
+
     def method(self, name: str) -> Method:
         return self.get("method", name)
 

@@ -44,7 +44,9 @@ def _wanted(sites: Any, editors: Sequence[Any], attribute: str) -> list[tuple[st
 def _activation(wanting: Sequence[Any], site: str, steps: Sequence[Step]) -> Callable[..., Tensor]:
     def hook(_module: nn.Module, _args: Any, h: Any) -> Any:
         tensor = h if isinstance(h, Tensor) else h[0]
-        parts = [fold(wanting, "on_activation", part, at) for part, at in zip(tensor.chunk(len(steps)), steps)]
+        parts = [
+            fold(wanting, "on_activation", part, at) for part, at in zip(tensor.chunk(len(steps)), steps, strict=True)
+        ]
         new = torch.cat(parts).to(tensor.dtype)
         return new if isinstance(h, Tensor) else (new, *h[1:])
 
@@ -61,7 +63,9 @@ def _attention(module: nn.Module, wanting: Sequence[Any], site: str, steps: Sequ
     def folded(*args: Any, **kwargs: Any) -> Tensor:
         p = scores(*args, **kwargs)  # [N·heads,q,k]
         heads = p.unflatten(0, (-1, module.heads))
-        parts = [fold(wanting, "on_attention", part, at) for part, at in zip(heads.chunk(len(steps)), steps)]
+        parts = [
+            fold(wanting, "on_attention", part, at) for part, at in zip(heads.chunk(len(steps)), steps, strict=True)
+        ]
         return torch.cat(parts).flatten(0, 1).to(p.dtype)
 
     module.processor = AttnAddedKVProcessor() if "AddedKV" in type(processor).__name__ else AttnProcessor()

@@ -20,7 +20,7 @@ class Target(Guidance):
     needs: ClassVar[frozenset[str]] = frozenset({"labels", "gradient"})
     loss: Literal["cross-entropy", "margin", "confidence"] = Field(
         "cross-entropy",
-        description="cross-entropy: -log p(target); margin: best other logit minus the target's; confidence: 1 - p(target)",
+        description="cross-entropy: -log p(t); margin: best other logit minus the target's; confidence: 1 - p(t)",
     )
     floor: float = Field(0.0, description="margin only: a lead of this many logits is enough", ge=0)
 

@@ -23,9 +23,7 @@ class EditFriendly(Inverter):
 
     name: ClassVar[str] = "edit-friendly"
     gives: ClassVar[frozenset[str]] = frozenset({"trajectory", "exact", "stochastic"})
-    eta: float = Field(
-        1.0, description="share of DDPM's noise that is taken from the image; 0 keeps it all", ge=0, le=1
-    )
+    eta: float = Field(1.0, description="share of DDPM's noise that is taken from the image", ge=0, le=1)
 
     def invert(self, problem: Problem, skip: float | None = None) -> Inversion:
         import torch

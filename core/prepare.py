@@ -1,0 +1,171 @@
+"""From a request to something that can run: pieces made, family known, plan walked. No weight is loaded here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from counterlens.core.errors import PlanError, UsageError, unknown
+from counterlens.core.methods import Composition, compose
+from counterlens.core.plan import Row, plan, serves
+from counterlens.core.request import Asked, Request, common_domain, gather
+
+if TYPE_CHECKING:
+    from counterlens.core.pool import Key
+    from counterlens.core.registry import Registry
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that has passed its plan. ``key`` names the pipeline in the pool; nothing is loaded yet."""
+
+    request: Request
+    composition: Composition
+    asked: tuple[Asked, ...]
+    family: str
+    key: Key
+    classifier: str
+    judge: str
+    domain: str
+    plan: tuple[Row, ...]
+    given: frozenset[str]
+
+
+def prepare(request: Request, registry: Registry, asked: list[Asked] | None = None) -> Prepared:
+    """Check names, images and the plan; raises UsageError or PlanError before anything heavy is touched."""
+    method = registry.method(request.method)
+    composition = compose(
+        registry,
+        method,
+        editors=request.editors,
+        guidance=request.guidance,
+        regularizers=request.regularizers,
+        inverter=request.inverter,
+        combiner=request.combiner,
+        search=request.search,
+        steps=request.steps,
+        tau=request.tau,
+    )
+    asked = asked or gather(request, registry)
+    domain = common_domain(asked)
+    classifier, judge = _classifiers(request, registry, domain)
+    given = {"labels", "gradient"} | ({"map"} if request.map else set())
+    model, family, words = _model(request, registry, composition, domain, given)
+    rows = plan(composition, registry, family, given | words)
+    key = _key(request, model)
+    return Prepared(
+        request,
+        composition,
+        tuple(asked),
+        family,
+        key,
+        classifier,
+        judge,
+        domain,
+        tuple(rows),
+        frozenset(given | words),
+    )
+
+
+def _classifiers(request: Request, registry: Registry, domain: str) -> tuple[str, str]:
+    """URIs of the explained classifier and the judge; a domain has its own."""
+    own = registry.domain(domain) if domain else None
+    classifier = request.classifier or (own.classifier if own else "")
+    if not classifier:
+        raise UsageError("which classifier? give --classifier URI, such as file:model.safetensors or timm:resnet18")
+    return classifier, request.judge or (own.judge if own else "")
+
+
+def _model(
+    request: Request, registry: Registry, composition: Composition, domain: str, given: set[str]
+) -> tuple[str, str, frozenset[str]]:
+    """The pipeline's folder or id, its family, and what that family gives."""
+    if request.model and not request.model.startswith("domain:"):
+        return request.model, *_recognised(request, registry)
+    name, _, family = (request.model or f"domain:{domain}").removeprefix("domain:").partition("/")
+    if not name:
+        raise UsageError("which pipeline? give --model DIR, a hub id, or domain:NAME/FAMILY (see: counterlens models)")
+    models = registry.domain(name).models()
+    if family:
+        if family not in models:
+            raise unknown("pipeline", f"domain:{name}/{family}", [f"domain:{name}/{known}" for known in models])
+        return str(models[family]), family, _words(registry, family, models[family])
+    return _choose(composition, registry, name, models, given)
+
+
+def _choose(
+    composition: Composition, registry: Registry, name: str, models: Mapping[str, Path], given: set[str]
+) -> tuple[str, str, frozenset[str]]:
+    """The first pipeline of a domain that the method can use, in the method's order of preference."""
+    order = sorted(models, key=lambda family: _rank(composition.method.prefers, family))
+    for family in order:
+        words = _words(registry, family, models[family])
+        if serves(composition, registry, family, given | words):
+            return str(models[family]), family, words
+    if not order:
+        raise PlanError(f"domain {name!r} has no pipeline: give --model")
+    plan(composition, registry, order[0], given | _words(registry, order[0], models[order[0]]))
+    raise AssertionError("a plan that failed succeeded")
+
+
+def _rank(prefers: tuple[str, ...], family: str) -> int:
+    return prefers.index(family) if family in prefers else len(prefers)
+
+
+def _recognised(request: Request, registry: Registry) -> tuple[str, frozenset[str]]:
+    from counterlens.core import hub
+
+    index = hub.read_index(request.model, request.revision, request.offline)
+    family = registry.recognise(index)
+    return family, registry.family(family).capabilities(index)
+
+
+def _words(registry: Registry, family: str, folder: Path) -> frozenset[str]:
+    from counterlens.core import hub
+
+    return registry.family(family).capabilities(hub.read_index(str(folder)))
+
+
+def _key(request: Request, model: str) -> Key:
+    from counterlens.core.pool import Key
+
+    options = {"offload": request.offload, "tiling": request.tiling, "offline": request.offline, "prior": request.prior}
+    return Key(
+        model,
+        revision=request.revision,
+        variant=request.variant,
+        dtype=request.dtype,
+        device=device_of(request.device),
+        options=frozenset((name, value) for name, value in options.items() if value),
+    )
+
+
+def device_of(name: str) -> str:
+    """``auto`` is a GPU if there is one; a device that is not there is an error before anything is loaded."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"unknown device {name!r}: use cpu, cuda, cuda:N or mps") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"device {name!r}: no CUDA device is available; use --device cpu")
+    return name
+
+
+def summary(prepared: Prepared) -> Iterator[tuple[str, Any]]:
+    """What ``--dry-run`` prints above the plan."""
+    method = prepared.composition.method
+    yield "method", method.name
+    yield "images", len(prepared.asked)
+    yield "target", prepared.request.target or "the runner-up"
+    yield "pipeline", f"{prepared.key.model} ({prepared.family})"
+    yield "classifier", prepared.classifier
+    yield "judge", prepared.judge or "none"
+    yield "steps", method.steps
+    yield "tau", method.tau
+    yield "device", f"{prepared.key.device}, {prepared.key.dtype}"

@@ -1,0 +1,156 @@
+"""What is written of an image and of a run: plain dictionaries and pictures."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from counterlens.core.plan import Row
+from counterlens.core.scenes import Ready
+from counterlens.core.types import Counterfactual
+
+if TYPE_CHECKING:
+    from counterlens.core.classifier import Classifier
+    from counterlens.core.prepare import Prepared
+    from counterlens.core.registry import Registry
+
+
+def probabilities_of(labels: Sequence[str], p: Tensor) -> dict[str, float]:
+    """Probabilities by class name, six digits."""
+    return {label: round(float(value), 6) for label, value in zip(labels, p, strict=True)}
+
+
+def record_of(
+    done: Counterfactual,
+    prepared: Prepared,
+    classifier: Classifier,
+    judged: Mapping[str, Any],
+    costs: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The record of a finished image; every number is taken from the saved picture."""
+    labels = classifier.contract.labels
+    source = done.item.pixels.astype(np.float64) / 255
+    change = np.abs(to_pixels(done.image).astype(np.float64) / 255 - source)
+    return {
+        **_head(done.item.digest, done, prepared),
+        "source": labels[done.source],
+        "target": labels[done.target],
+        "label": done.item.label,
+        "flipped": done.flipped,
+        "reached": bool(done.after[done.target] >= prepared.composition.method.tau),
+        "p_target_before": round(float(done.before[done.target]), 6),
+        "p_target_after": round(float(done.after[done.target]), 6),
+        "probabilities_before": probabilities_of(labels, done.before),
+        "probabilities_after": probabilities_of(labels, done.after),
+        **judged,
+        "l1": round(float(change.mean()), 6),
+        "changed_area": round(float((change.max(-1) > 0.1).mean()), 6),
+        "strength": done.strength,
+        "tried": list(done.tried),
+        **costs,
+        "notes": list(done.item.notes),
+        "failure": None,
+    }
+
+
+def failed_record(ready: Ready, prepared: Prepared, classifier: Classifier, failure: str) -> dict[str, Any]:
+    """A failure is a row too: nothing that was asked for is dropped."""
+    labels = classifier.contract.labels
+    nothing = dict.fromkeys(("p_target_after", "judge_flipped", "l1", "counterfactual", "peak_bytes"))
+    return {
+        **_head(ready.item.digest, ready, prepared),
+        "source": labels[ready.source],
+        "target": labels[ready.target],
+        "label": ready.item.label,
+        "flipped": False,
+        "reached": False,
+        "p_target_before": round(float(ready.before[ready.target]), 6),
+        "probabilities_before": probabilities_of(labels, ready.before),
+        **nothing,
+        "unet_evaluations": 0,
+        "gradient_evaluations": 0,
+        "seconds": 0.0,
+        "notes": list(ready.item.notes),
+        "failure": failure,
+    }
+
+
+def _head(digest: str, one: Any, prepared: Prepared) -> dict[str, Any]:
+    return {
+        "digest": digest,
+        "image": one.item.name,
+        "method": prepared.composition.method.name,
+        "model": prepared.request.model or f"domain:{prepared.domain}/{prepared.family}",
+        "family": prepared.family,
+        "classifier": prepared.classifier,
+        "judge": prepared.judge or None,
+    }
+
+
+def judgement(labels: Sequence[str], before: Tensor, after: Tensor, target: str) -> dict[str, Any]:
+    """What the judge says, which only reports; None where it does not know the target's name."""
+    if target not in labels:
+        return {"judge_flipped": None, "judge_before": None, "judge_after": None}
+    return {
+        "judge_flipped": int(after.argmax()) == list(labels).index(target),
+        "judge_before": probabilities_of(labels, before),
+        "judge_after": probabilities_of(labels, after),
+    }
+
+
+def to_pixels(image: Tensor) -> np.ndarray:
+    """[3,H,W] in [-1,1] -> uint8 [H,W,3]."""
+    return ((image / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+def pictures_of(done: Counterfactual) -> dict[str, Image.Image]:
+    """The files of an item: source, counterfactual, signed difference (grey is no change, x1), map."""
+    after, before = to_pixels(done.image), done.item.pixels
+    difference = 127.5 + (after.astype(np.float64) - before) / 2
+    pictures = {
+        "source": Image.fromarray(before),
+        "counterfactual": Image.fromarray(after),
+        "difference": Image.fromarray(difference.round().astype(np.uint8)),
+    }
+    if done.map is not None:
+        pictures["mask"] = Image.fromarray((done.map[0] * 255).round().byte().cpu().numpy())
+    return pictures
+
+
+def manifest_of(prepared: Prepared, registry: Registry, items: Sequence[Ready], weights: Mapping[str, str]) -> dict:
+    """The birth certificate of a run."""
+    request = prepared.request
+    return {
+        "request": request.model_dump(mode="json"),
+        "method": prepared.composition.method.model_dump(mode="json"),
+        "plan": [_row(row) for row in prepared.plan],
+        "family": prepared.family,
+        "model": prepared.key.model,
+        "classifier": prepared.classifier,
+        "judge": prepared.judge or None,
+        "domain": prepared.domain or None,
+        "items": [r.item.digest for r in items],
+        "seeds": {"user": request.seed},
+        "device": prepared.key.device,
+        "dtype": prepared.key.dtype,
+        "weights": dict(weights),
+        "versions": _versions(),
+        "plugins": [f"{p.name} {p.version}" for p in registry.plugins if not p.error],
+        "platform": f"{platform.system()} {platform.machine()}, Python {sys.version.split()[0]}",
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {"kind": row.kind, "name": row.name, "options": row.options, "needs": row.needs, "gives": row.gives}
+
+
+def _versions() -> dict[str, str]:
+    names = ("counterlens", "torch", "diffusers", "transformers", "numpy", "pillow")
+    return {name: metadata.version(name) for name in names}

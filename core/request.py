@@ -1,0 +1,122 @@
+"""What a user asks for, as one frozen value; and the items (images with a target) that it names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from counterlens.core.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from counterlens.core.domain import Domain
+    from counterlens.core.images import Picture
+    from counterlens.core.registry import Registry
+
+DOMAIN_IMAGE = re.compile(r"^([A-Za-z][\w-]*):(-?\d+)$")
+
+
+class Request(BaseModel):
+    """One call of ``explain``: every option that a result depends on, and those that say how to compute it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    images: tuple[str, ...] = Field(description="paths, or NAME:INDEX of an embedded domain")
+    target: str | None = Field(None, description="class to turn into; the runner-up if not given")
+    method: str = "guided"
+    model: str | None = Field(None, description="pipeline folder, hub id, or domain:NAME/FAMILY")
+    classifier: str | None = Field(None, description="URI of the explained classifier")
+    judge: str | None = Field(None, description="URI of an independent classifier that only reports")
+    editors: tuple[str, ...] = ()
+    guidance: tuple[str, ...] = ()
+    regularizers: tuple[str, ...] = ()
+    inverter: str | None = None
+    combiner: str | None = None
+    search: str | None = None
+    steps: int | None = Field(None, ge=1, le=1000)
+    tau: float | None = Field(None, gt=0, lt=1)
+    prompt: str | None = Field(None, description="words for the source image, for text-conditioned models")
+    map: str | None = Field(None, description="change map: a grey picture of the image's size, white may change")
+    seed: int = 0
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    batch: int = Field(8, ge=1, description="rows in one network call; changes nothing but speed and memory")
+    device: str = "auto"
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    revision: str = ""
+    variant: str = ""
+    offline: bool = False
+    offload: bool = False
+    tiling: bool = False
+    prior: str = Field("", description="where an image-embedding model's image encoder is, if not beside it")
+    force: bool = Field(False, description="go on with a classifier that looks broken")
+
+    def settings(self) -> dict[str, object]:
+        """What the result of one image depends on, besides the image: not its neighbours, not the batch."""
+        how = {"images", "target", "batch", "device", "offline", "offload", "tiling", "force"}
+        return self.model_dump(exclude=how)
+
+
+class Asked(BaseModel):
+    """One image of a request: where its pixels come from, and the domain it belongs to, if any."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+    name: str
+    picture: object
+    label: str | None = None
+    caption: str = ""
+    domain: str = ""
+    index: int = -1
+
+
+def gather(request: Request, registry: Registry) -> list[Asked]:
+    """The images asked for, read and checked; nothing else is loaded."""
+    if not request.images:
+        raise UsageError("no image: give paths, or NAME:INDEX of a domain (see: counterlens domains list)")
+    return [_asked(name, registry) for name in request.images]
+
+
+def _asked(name: str, registry: Registry) -> Asked:
+    from counterlens.core import images
+
+    match = DOMAIN_IMAGE.match(name)
+    if match and not Path(name).exists():
+        return _of_domain(name, registry.domain(match[1]), int(match[2]))
+    picture = images.load(Path(name))
+    return Asked(name=name, picture=picture, label=Path(name).resolve().parent.name)
+
+
+def _of_domain(name: str, domain: type[Domain], index: int) -> Asked:
+    from counterlens.core.images import Picture
+
+    count = domain.length("test")
+    if not 0 <= index < count:
+        raise UsageError(f"{name}: domain {domain.name!r} has images 0 to {count - 1}")
+    sample = domain.sample(index)
+    picture = Picture(sample.pixels)
+    return Asked(
+        name=name, picture=picture, label=sample.label, caption=sample.caption, domain=domain.name, index=index
+    )
+
+
+def common_domain(asked: Sequence[Asked]) -> str:
+    """The one domain that all images are of, else an empty string."""
+    names = {one.domain for one in asked}
+    return names.pop() if len(names) == 1 else ""
+
+
+def target_of(request: Request, labels: Sequence[str], probabilities: Sequence[float]) -> int:
+    """The index of the class asked for; without one, the most probable class that is not predicted."""
+    if request.target is None:
+        ranked = sorted(range(len(labels)), key=lambda k: probabilities[k], reverse=True)
+        return ranked[1]
+    if request.target in labels:
+        return list(labels).index(request.target)
+    if request.target.isdigit() and int(request.target) < len(labels):
+        return int(request.target)
+    raise unknown("target", request.target, labels)
+
+
+def picture_of(asked: Asked) -> Picture:
+    return asked.picture  # type: ignore[return-value]

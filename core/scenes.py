@@ -1,0 +1,151 @@
+"""From pictures to scenes: fit, score, choose targets, encode, condition. Everything is batched and seeded an image."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from counterlens.core.digest import digest
+from counterlens.core.errors import UsageError
+from counterlens.core.prepare import Prepared
+from counterlens.core.problem import as_saved
+from counterlens.core.request import target_of
+from counterlens.core.types import Item, Scene, Studio
+
+if TYPE_CHECKING:
+    from counterlens.core.classifier import Classifier
+    from counterlens.core.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An item whose source has been scored: ``image`` [3,H,W] in [-1,1], ``before`` [K], class indices."""
+
+    item: Item
+    image: Tensor
+    before: Tensor
+    source: int
+    target: int
+    caption: str = ""
+    map: Tensor | None = None
+    failure: str | None = None
+
+
+def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, weights: str) -> list[Ready]:
+    """Every image asked for, fitted and scored, with its target and its digest.
+
+    An image already decided as the target is an error when it is alone, else a row with a failure.
+    """
+    fitted = [_fit(one.picture, pipeline.size, prepared.request.fit) for one in prepared.asked]
+    images = torch.stack([to_tensor(f.pixels) for f in fitted])
+    before = _score(classifier, images, pipeline.device, prepared.request.batch)
+    change = _map(prepared, pipeline.size)
+    common = digest(
+        {
+            "settings": prepared.request.settings(),
+            "method": prepared.composition.method.model_dump(),
+            "classifier": classifier.digest,
+            "weights": weights,
+        }
+    )
+    ready = []
+    labels = classifier.contract.labels
+    for one, fit, image, p in zip(prepared.asked, fitted, images, before, strict=True):
+        source, target = int(p.argmax()), target_of(prepared.request, labels, p.tolist())
+        same = f"{one.name} is already decided as {labels[target]!r} (p = {p[target]:.2f}): nothing to explain"
+        pixels = digest({"pixels": hashlib.sha256(fit.pixels.tobytes()).hexdigest(), "shape": fit.pixels.shape})
+        item = Item(
+            name=one.name,
+            pixels=fit.pixels,
+            digest=digest({"image": pixels, "target": labels[target], "common": common}),
+            target=labels[target],
+            label=one.label if one.label in labels else None,
+            notes=tuple(n for n in (*getattr(one.picture, "notes", ()), fit.note) if n),
+            origin={"image_digest": pixels, "domain": one.domain, "index": one.index},
+        )
+        ready.append(Ready(item, image, p, source, target, one.caption, change, same if source == target else None))
+    if all(r.failure for r in ready):
+        raise UsageError(f"{ready[0].failure}; choose another --target of: {', '.join(labels)}")
+    return ready
+
+
+def _fit(picture: Any, size: tuple[int, int], policy: str) -> Any:
+    from counterlens.core import images
+
+    return images.fit(picture, size, policy)
+
+
+def to_tensor(pixels: np.ndarray) -> Tensor:
+    """uint8 [H,W,3] -> fp32 [3,H,W] in [-1,1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def _score(classifier: Classifier, images: Tensor, device: str, batch: int) -> Tensor:
+    with torch.no_grad():
+        parts = [classifier.probabilities(as_saved(part.to(device))).cpu() for part in images.split(max(1, batch))]
+    return torch.cat(parts)
+
+
+def _map(prepared: Prepared, size: tuple[int, int]) -> Tensor | None:
+    """The change map of the request, [1,H,W] in [0,1]; it must have the pipeline's or the picture's own shape."""
+    if not prepared.request.map:
+        return None
+    from counterlens.core import images
+
+    picture = images.load(Path(prepared.request.map))
+    grey = picture.pixels.mean(-1)
+    if np.ptp(picture.pixels.astype(int), axis=-1).max() > 3:
+        raise UsageError(f"{prepared.request.map}: a change map is grey (white may change); this one has colours")
+    allowed = {size, *(one.picture.pixels.shape[:2] for one in prepared.asked)}
+    if grey.shape not in allowed:
+        shapes = " or ".join(f"{w}x{h}" for h, w in sorted(allowed))
+        raise UsageError(f"{prepared.request.map}: the map is {grey.shape[1]}x{grey.shape[0]}; it must be {shapes}")
+    fitted = _fit(picture, size, prepared.request.fit)
+    return torch.from_numpy(np.ascontiguousarray(fitted.pixels)).float().mean(-1)[None] / 255
+
+
+def seed_of(item: Item, seed: int) -> int:
+    """An image's own seed, from its content and the user's seed: the same for every method, batch and order,
+    so that methods share noises and inversions."""
+    text = f"{item.origin['image_digest']}:{seed}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def scene_of(ready: Sequence[Ready], prepared: Prepared, pipeline: Pipeline, classifier: Classifier) -> Scene:
+    """A scene of these images, encoded and conditioned, with a fresh network and meter."""
+    method, device = prepared.composition.method, pipeline.device
+    image = torch.stack([r.image for r in ready]).to(device)
+    prompts = [prepared.request.prompt if prepared.request.prompt is not None else r.caption for r in ready]
+    branches = prepared.composition.combiner.branches(pipeline.branches)
+    with torch.no_grad():
+        x0 = pipeline.encode(image)
+        cond, extra = pipeline.condition(image, prompts, branches)
+    options: Mapping[str, Any] = {"prompts": tuple(prompts)}
+    maps = [r.map for r in ready if r.map is not None]
+    return Scene(
+        items=tuple(r.item for r in ready),
+        image=image,
+        x0=x0,
+        cond=cond,
+        extra=extra,
+        source=torch.tensor([r.source for r in ready], device=device),
+        target=torch.tensor([r.target for r in ready], device=device),
+        seeds=tuple(seed_of(r.item, prepared.request.seed) for r in ready),
+        rows=tuple(range(len(ready))),
+        grid=pipeline.grid(method.steps),
+        net=pipeline.network(),
+        studio=Studio(pipeline, classifier, options),
+        strength=torch.ones(len(ready), device=device),
+        change_map=torch.stack(maps).to(device) if maps else None,
+    )
+
+
+def with_failure(ready: Ready, failure: str) -> Ready:
+    return replace(ready, failure=failure)
