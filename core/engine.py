@@ -15,7 +15,7 @@ import torch
 
 from counterlens.core.classifier import Classifier
 from counterlens.core.digest import digest
-from counterlens.core.errors import CounterlensError, UsageError, unknown
+from counterlens.core.errors import CounterlensError, RunFailed, UsageError, unknown
 from counterlens.core.plan import plan
 from counterlens.core.pool import Key, Pool, weight_hashes
 from counterlens.core.prepare import Prepared, prepare
@@ -86,7 +86,7 @@ class Session:
         status = "failed"
         try:
             for batch in _batches(ready, desk.prepared.request.batch):
-                for record in desk.batch(batch, run, again, lambda n=len(records): (n, len(ready))):
+                for record in desk.batch(batch, run, again, (len(records), len(ready))):
                     records.append(record)
                     hook.counterlens_item_done(record=record)
                     yield record
@@ -155,7 +155,7 @@ class Desk:
     judge: Classifier | None
     progress: Progress
 
-    def batch(self, ready: Sequence[Ready], run: Run, again: str, place: Any) -> Iterator[dict[str, Any]]:
+    def batch(self, ready: Sequence[Ready], run: Run, again: str, place: tuple[int, int]) -> Iterator[dict[str, Any]]:
         """The records of a few images; those that are finished are read, those that fail are rows."""
         kept = {r.item.digest: run.finished(r.item.digest) for r in ready} if again != "always" else {}
         todo = [r for r in ready if not kept.get(r.item.digest) and not r.failure]
@@ -166,7 +166,7 @@ class Desk:
             elif record := kept.get(one.item.digest) or fresh.get(one.item.digest):
                 yield record
 
-    def _solve(self, todo: Sequence[Ready], run: Run, place: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _solve(self, todo: Sequence[Ready], run: Run, place: tuple[int, int]) -> Iterator[tuple[str, dict[str, Any]]]:
         """Solve together; if that fails, one at a time, so that one image cannot take the others with it."""
         try:
             yield from self._together(todo, run, place)
@@ -181,11 +181,13 @@ class Desk:
             yield from self._solve(todo[:half], run, place)
             yield from self._solve(todo[half:], run, place)
 
-    def _together(self, todo: Sequence[Ready], run: Run, place: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _together(
+        self, todo: Sequence[Ready], run: Run, place: tuple[int, int]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         method, begun = self.prepared.composition, time.perf_counter()
         _reset_peak(self.pipeline.device)
         scene = scene_of(todo, self.prepared, self.pipeline, self.classifier)
-        done, total = place()
+        done, total = place
         problem = Problem(
             scene,
             method.inverter,

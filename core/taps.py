@@ -53,6 +53,12 @@ def _activation(wanting: Sequence[Any], site: str, steps: Sequence[Step]) -> Cal
     return hook
 
 
+def _by_branch(wanting: Sequence[Any], hook: str, value: Tensor, steps: Sequence[Step]) -> Tensor:
+    """Fold each branch's share of the batch on its own; the network's dtype comes back."""
+    parts = zip(value.chunk(len(steps)), steps, strict=True)
+    return torch.cat([fold(wanting, hook, part, at) for part, at in parts]).to(value.dtype)
+
+
 @contextmanager
 def _attention(module: nn.Module, wanting: Sequence[Any], site: str, steps: Sequence[Step]) -> Iterator[None]:
     """Let the classic processor compute explicit probabilities, and fold them: [B,heads,q,k] a branch."""
