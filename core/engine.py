@@ -203,7 +203,7 @@ class Desk:
         with torch.no_grad():
             image = as_saved(self.pipeline.decode(found.x0)).cpu() * 2 - 1
         if not torch.isfinite(image).all():
-            raise RuntimeError(
+            raise RunFailed(
                 "the result has numbers that are not finite: a smaller strength or --dtype float32 may help"
             )
         after = self.classifier.probabilities((image / 2 + 0.5).to(self.pipeline.device)).detach().cpu()
