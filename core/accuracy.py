@@ -75,9 +75,11 @@ def diagnose(classifier: Classifier, images: Tensor, truth: Tensor, predicted: T
     picked = torch.linspace(0, len(images) - 1, min(len(images), SAMPLE)).round().long()
     sample, sample_truth = images[picked], truth[picked]
     for advice, contract, change in readings(classifier.contract):
-        answer = replace(classifier, contract=contract).evaluate(change(sample)).argmax(1).cpu()
-        found.append(((answer == sample_truth).double().mean().item(), advice))
-    best, advice = max(found, key=lambda pair: pair[0])
+        answer = replace(classifier, contract=contract).evaluate(change(sample)).cpu()
+        # among equally right readings the one that is surest of the truth
+        sure = answer.gather(1, sample_truth[:, None]).clamp_min(1e-12).log().mean().item()
+        found.append(((answer.argmax(1) == sample_truth).double().mean().item(), sure, advice))
+    best, _, advice = max(found)
     if best < accuracy + BETTER or 1 - best > (1 - accuracy) / 2:
         return ""
     return advice.replace("RESULT", _percent(best))
@@ -110,7 +112,7 @@ def readings(contract: Contract) -> list[tuple[str, Contract, Callable[[Tensor],
     return result
 
 
-def _label_order(classifier: Classifier, truth: Tensor, predicted: Tensor) -> tuple[float, str]:
+def _label_order(classifier: Classifier, truth: Tensor, predicted: Tensor) -> tuple[float, float, str]:
     """The best one-to-one renaming of the outputs: fitted on one half of the images, scored on the other."""
     from scipy.optimize import linear_sum_assignment
 
@@ -118,7 +120,7 @@ def _label_order(classifier: Classifier, truth: Tensor, predicted: Tensor) -> tu
     order = truth.argsort(stable=True)  # halves with equal shares of the classes
     fit, held = order[::2], order[1::2]
     if not len(held):
-        return 0.0, ""
+        return 0.0, 0.0, ""
     table = torch.zeros(len(labels), len(labels), dtype=torch.long)
     table.index_put_((predicted[fit], truth[fit]), torch.ones(len(fit), dtype=torch.long), accumulate=True)
     # a class that nothing speaks for keeps its name
@@ -128,7 +130,7 @@ def _label_order(classifier: Classifier, truth: Tensor, predicted: Tensor) -> tu
     renamed = [labels[i] for i in names.tolist()]
     how = "in alphabetical order" if renamed == sorted(labels) else "in another order"
     listed = ",".join(name.replace(",", "%2C") for name in renamed) if len(renamed) <= 20 else "… in that order"
-    return accuracy, f"with labels {how} it would be RESULT: give labels={listed}"
+    return accuracy, float("-inf"), f"with labels {how} it would be RESULT: give labels={listed}"
 
 
 def _indices(classifier: Classifier, images: Tensor, labels: Sequence[str | int] | Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from counterlens.core.errors import MissingError, UsageError
 
@@ -17,12 +19,14 @@ def refuse_pickle(path: Path) -> None:
     """UsageError for a file whose loading may run code, with the command that converts it."""
     if path.suffix.lower() not in PICKLES:
         return
-    target = path.with_suffix(".safetensors").name
+    target, about = path.with_suffix(".safetensors").name, "{'arch': 'torchvision:resnet18', 'labels': 'cat,dog'}"
+    if path.name == "pytorch_model.bin":  # the names that transformers looks for
+        target, about = "model.safetensors", "{'format': 'pt'}"
     raise UsageError(
         f'{path} is a pickle and is not loaded, it may run code; convert it: python -c "import torch, '
         f"safetensors.torch as s; d = torch.load('{path.name}', weights_only=True, map_location='cpu'); "
         "d = d.get('state_dict', d); s.save_file({k: v.contiguous().clone() for k, v in d.items()}, "
-        f"'{target}', metadata={{'arch': 'torchvision:resnet18', 'labels': 'cat,dog'}})\""
+        f"'{target}', metadata={about})\""
     )
 
 
@@ -67,3 +71,29 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> Non
                 "is the number of labels right?"
             )
     module.load_state_dict(tensors, strict=False)
+
+
+def value_of(text: Any) -> Any:
+    """A value of the metadata: JSON where it is JSON, a list where there are commas, else the text."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return [part.strip() for part in text.split(",")] if "," in text else text
+
+
+def labels_of(value: Any) -> tuple[str, ...]:
+    """Label names out of a list, ``a,b`` or ``{"0": "a", "1": "b"}``; UsageError for anything else."""
+    value = value_of(value)
+    try:
+        if isinstance(value, Mapping):
+            return tuple(str(value[key]) for key in sorted(value, key=int))
+        return (value,) if isinstance(value, str) else tuple(str(label) for label in value)
+    except (TypeError, ValueError):
+        raise UsageError(f"labels {value!r} must be a list of names") from None
+
+
+def labels_in(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """The label names that the metadata of a file gives; empty when it gives none."""
+    return labels_of(metadata["labels"]) if metadata.get("labels") else ()

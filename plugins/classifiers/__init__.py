@@ -1,0 +1,49 @@
+"""Classifiers by URI: one file a scheme, each with ``open_classifier``; this module only picks the file."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from counterlens.core.hookspecs import hookimpl
+from counterlens.core.uri import Uri, parse
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from counterlens.core.classifier import Classifier
+
+SCHEMES = ("timm", "torchvision", "hf", "clip", "file", "python", "ensemble")
+
+
+@hookimpl
+def counterlens_open_classifier(uri: str, device: str) -> Classifier | None:
+    """The classifier behind a URI of ``SCHEMES``, else None."""
+    return open_classifier(uri, device)
+
+
+def open_classifier(uri: str, device: str = "cpu") -> Classifier | None:
+    """The classifier, frozen, on ``device``; None for another scheme; UsageError or MissingError with what to do."""
+    parts = parse(uri)
+    if parts.scheme not in SCHEMES:
+        return None
+    if parts.scheme == "file" and (Path(parts.path).expanduser() / "config.json").is_file():
+        parts = Uri("hf", parts.path, parts.options)  # a folder in the layout of transformers
+    opener = importlib.import_module(f"{__name__}.{parts.scheme}").open_classifier
+    if parts.scheme == "file":
+        return opener(parts, device, architecture)
+    if parts.scheme == "ensemble":
+        return opener(parts, device, open_classifier)
+    return opener(parts, device)
+
+
+def architecture(name: str, classes: int) -> nn.Module:
+    """An untrained network: ``timm:NAME``, ``torchvision:NAME`` or ``small-cnn[:WIDTH]`` with ``classes`` outputs."""
+    from counterlens.core.errors import unknown
+
+    kind, _, model = name.partition(":")
+    builders = {"timm": "timm", "torchvision": "torchvision", "small-cnn": "small_cnn"}
+    if kind not in builders:
+        raise unknown("architecture", name, ("timm:NAME", "torchvision:NAME", "small-cnn"))
+    return importlib.import_module(f"{__name__}.{builders[kind]}").build(model, classes)

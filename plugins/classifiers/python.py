@@ -1,0 +1,130 @@
+"""``python:MODULE:CALLABLE[?labels=a,b]``: your own code, a network or a black box.
+
+MODULE is an importable name or the path of a ``.py`` file. CALLABLE is an ``nn.Module``, a class or function without
+arguments that returns one, or a function of images [B,3,H,W] in [0,1] that answers [B,K]: a black box. Attributes
+``labels``, ``size``, ``mean``, ``std`` and ``outputs`` (``logits`` or ``probabilities``) of it are its contract.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from counterlens.core.errors import UsageError, unknown
+from counterlens.core.uri import Uri
+
+if TYPE_CHECKING:
+    from counterlens.core.classifier import Classifier
+
+
+def open_classifier(uri: Uri, device: str) -> Classifier:
+    """A network gives gradients; a black box does not. Runs your code: open only what you trust."""
+    from torch import nn
+
+    from counterlens.core.classifier import Classifier
+    from counterlens.core.contract import OPTIONS
+
+    uri.only("outputs", *OPTIONS)
+    module_name, _, name = uri.path.rpartition(":")
+    if not module_name or not name:
+        raise UsageError(f"{uri}: write python:MODULE:CALLABLE")
+    found = _resolve(_attribute(_imported(module_name, uri), name, uri), uri)
+    contract = _contract(found, uri)
+    outputs = uri.text("outputs") or getattr(found, "outputs", "") or _kind(found, contract, device)
+    if outputs not in ("logits", "probabilities"):
+        raise unknown("outputs", str(outputs), ("logits", "probabilities"))
+    if isinstance(found, nn.Module):
+        return Classifier.of(found, contract, str(uri), device, outputs=outputs)
+    return Classifier.black_box(found, contract, str(uri), outputs=outputs, device=device)
+
+
+def _imported(name: str, uri: Uri) -> Any:
+    """The user's module. Its own errors at import are the user's to read, so they keep their text."""
+    try:
+        if not name.endswith(".py"):
+            sys.path.insert(0, str(Path.cwd()))  # a console script does not look in the current folder
+            try:
+                return importlib.import_module(name)
+            finally:
+                sys.path.remove(str(Path.cwd()))
+        path = Path(name).expanduser().resolve()
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    except Exception as error:
+        raise UsageError(f"{uri}: cannot import {name}: {type(error).__name__}: {error}") from error
+
+
+def _attribute(module: Any, name: str, uri: Uri) -> Any:
+    if not hasattr(module, name):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise UsageError(f"{uri}: {unknown('callable', name, known)}")
+    return getattr(module, name)
+
+
+def _resolve(found: Any, uri: Uri) -> Any:
+    """Call what has no required argument: it makes the classifier. The rest is the classifier."""
+    from torch import nn
+
+    if not callable(found):
+        raise UsageError(f"{uri}: {found!r} cannot be called")
+    if isinstance(found, nn.Module) or _needs_arguments(found):
+        return found
+    try:
+        made = found()
+    except Exception as error:
+        raise UsageError(f"{uri}: it fails: {type(error).__name__}: {error}") from error
+    if not callable(made):
+        raise UsageError(f"{uri}: it must return a torch.nn.Module or a function of images, not {type(made).__name__}")
+    for key in ("labels", "size", "mean", "std", "outputs"):
+        if hasattr(found, key) and not hasattr(made, key):
+            setattr(made, key, getattr(found, key))
+    return made
+
+
+def _needs_arguments(found: Any) -> bool:
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):  # built in code without a signature
+        return True
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(part.default is part.empty and part.kind in positional for part in parameters)
+
+
+def _contract(found: Any, uri: Uri) -> Any:
+    from counterlens.core.contract import Contract, square
+
+    labels = uri.names("labels") or tuple(getattr(found, "labels", None) or ())
+    if not labels:
+        raise UsageError(f"{uri}: no labels: add ?labels=a,b,… or give the callable an attribute labels")
+    size = getattr(found, "size", None)
+    parts: dict[str, Any] = {"size": None if size is None or callable(size) else square(size)}
+    for key in ("mean", "std"):
+        value = getattr(found, key, None)
+        if value is not None and not callable(value):
+            parts[key] = tuple(value) if hasattr(value, "__iter__") else (float(value),) * 3
+    return Contract(tuple(labels), **parts).overridden(uri)
+
+
+def _kind(found: Any, contract: Any, device: str) -> str:
+    """A network answers with logits; a black box is asked once: rows of positive numbers that sum to 1?"""
+    import torch
+    from torch import nn
+
+    if isinstance(found, nn.Module):
+        return "logits"
+    size = contract.size or (64, 64)
+    try:
+        with torch.no_grad():
+            noise = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
+            answer = torch.as_tensor(found(contract.prepare(noise))).float()
+    except Exception:
+        return "probabilities"  # opening it asks again and words the error
+    sums_to_one = bool((answer.sum(-1) - 1).abs().max() < 1e-3) or answer.shape[-1] == 1
+    return "probabilities" if sums_to_one and bool((answer >= 0).all() and (answer <= 1).all()) else "logits"

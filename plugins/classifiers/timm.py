@@ -1,0 +1,93 @@
+"""``timm:NAME[?weights=PATH&labels=a,b]``: a timm model, its pretrained weights or yours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from counterlens.core.errors import MissingError, UsageError, unknown
+from counterlens.core.uri import Uri
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from counterlens.core.classifier import Classifier
+
+
+def open_classifier(uri: Uri, device: str) -> Classifier:
+    """Size, mean and std are those of timm's data configuration; labels those of ImageNet unless given."""
+    from counterlens.core.classifier import Classifier
+    from counterlens.core.contract import OPTIONS
+    from counterlens.core.weights import fill, labels_in, read
+
+    uri.only("weights", *OPTIONS)
+    weights = uri.text("weights")
+    if not weights:
+        model = _pretrained(uri)
+        return Classifier.of(model, _contract(model, _labels(uri, model), uri), str(uri), device)
+    tensors, metadata = read(weights)
+    labels = uri.names("labels") or labels_in(metadata)
+    if not labels:
+        raise UsageError(f"{uri}: your own weights need their labels: add &labels=a,b,… in the order of the outputs")
+    model = build(uri.path, len(labels))
+    fill(model, tensors, weights)
+    return Classifier.of(model, _contract(model, labels, uri), str(uri), device)
+
+
+def build(name: str, classes: int) -> nn.Module:
+    """An untrained timm model with ``classes`` outputs; UsageError for an unknown name."""
+    import timm
+
+    _known(name)
+    return timm.create_model(name, pretrained=False, num_classes=classes)
+
+
+def _known(name: str) -> None:
+    import timm
+
+    from counterlens.core.contract import closest
+
+    if not timm.is_model(name):
+        raise unknown("timm model", name, closest(name, timm.list_models()))
+
+
+def _pretrained(uri: Uri) -> nn.Module:
+    import timm
+
+    _known(uri.path)
+    if not timm.models.is_model_pretrained(uri.path):
+        raise UsageError(f"{uri}: timm has no weights for {uri.path}: add ?weights=PATH.safetensors&labels=a,b,…")
+    try:
+        return timm.create_model(uri.path, pretrained=True)
+    except (OSError, RuntimeError, ValueError) as error:  # offline, not in the cache, or an unknown tag
+        if "tag" in str(error):
+            raise UsageError(f"{uri}: {error}") from None
+        raise MissingError(
+            f"{uri}: the weights of {uri.path} are not in the local cache and cannot be fetched: "
+            "open it once with a connection, or add ?weights=PATH.safetensors&labels=a,b,…"
+        ) from error
+
+
+def _labels(uri: Uri, model: Any) -> tuple[str, ...]:
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    from counterlens.core.contract import distinct
+
+    if given := uri.names("labels"):
+        return given
+    subset = infer_imagenet_subset(model)
+    if not subset:
+        raise UsageError(f"{uri}: timm does not know the labels of {uri.path}: add ?labels=a,b,…")
+    info = ImageNetInfo(subset)
+    return distinct(info.index_to_description(index).split(",")[0] for index in range(info.num_classes()))
+
+
+def _contract(model: Any, labels: tuple[str, ...], uri: Uri) -> Any:
+    from timm.data import resolve_data_config
+
+    from counterlens.core.contract import Contract
+
+    config = resolve_data_config({}, model=model)
+    mean, std = tuple(config["mean"]), tuple(config["std"])
+    resize = "bicubic-antialias" if config["interpolation"] == "bicubic" else "bilinear-antialias"
+    height, width = config["input_size"][-2:]
+    return Contract(labels, (height, width), mean, std, resize, config["input_size"][0]).overridden(uri)

@@ -1,0 +1,91 @@
+"""``torchvision:NAME[?weights=PATH&labels=a,b]``: a torchvision model, its published weights or yours.
+
+``?weights=IMAGENET1K_V2`` picks one of the published sets.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from counterlens.core.errors import MissingError, UsageError, unknown
+from counterlens.core.uri import Uri
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from counterlens.core.classifier import Classifier
+
+
+def open_classifier(uri: Uri, device: str) -> Classifier:
+    """Categories, size, mean and std are those of the published weights; yours need ``labels``."""
+    from counterlens.core.classifier import Classifier
+    from counterlens.core.contract import OPTIONS
+    from counterlens.core.weights import fill, labels_in, read
+
+    uri.only("weights", *OPTIONS)
+    published, given = _published(uri.path), uri.text("weights")
+    if not given or given in published.__members__:
+        entry = published[given] if given else published.DEFAULT
+        model = build(uri.path, len(entry.meta["categories"]))
+        _load(model, entry, uri)
+        return Classifier.of(model, _contract(entry, entry.meta["categories"], uri), str(uri), device)
+    tensors, metadata = read(given)
+    labels = uri.names("labels") or labels_in(metadata)
+    if not labels:
+        raise UsageError(f"{uri}: your own weights need their labels: add &labels=a,b,… in the order of the outputs")
+    model = build(uri.path, len(labels))
+    fill(model, tensors, given)
+    return Classifier.of(model, _contract(published.DEFAULT, labels, uri), str(uri), device)
+
+
+def build(name: str, classes: int) -> nn.Module:
+    """An untrained torchvision classifier with ``classes`` outputs; UsageError for an unknown name."""
+    from torchvision.models import get_model
+
+    _published(name)
+    kwargs = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    return get_model(name, weights=None, num_classes=classes, **kwargs)
+
+
+def _published(name: str) -> Any:
+    """The enum of the model's published weights."""
+    import torchvision.models as models
+
+    from counterlens.core.contract import closest
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise unknown("torchvision model", name, closest(name, known))
+    return models.get_model_weights(name)
+
+
+def _load(model: nn.Module, entry: Any, uri: Uri) -> None:
+    from pathlib import Path
+    from urllib.error import URLError
+
+    import torch
+
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    missing = MissingError(
+        f"{uri}: the weights {entry.url.rpartition('/')[2]} are not in {folder} and cannot be fetched: "
+        "open it once with a connection, or add ?weights=PATH.safetensors&labels=a,b,…"
+    )
+    offline = os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on")
+    if offline and not (folder / entry.url.rpartition("/")[2]).exists():
+        raise missing
+    try:
+        # published by torchvision as pickles: weights_only=True reads tensors and runs nothing
+        state = torch.hub.load_state_dict_from_url(entry.url, map_location="cpu", check_hash=True, weights_only=True)
+    except (URLError, OSError) as error:
+        raise missing from error
+    model.load_state_dict(state)
+
+
+def _contract(entry: Any, labels: Any, uri: Uri) -> Any:
+    from counterlens.core.contract import Contract, distinct, square
+
+    transforms = entry.transforms()
+    resize = "bicubic-antialias" if transforms.interpolation.value == "bicubic" else "bilinear-antialias"
+    size, mean, std = square(transforms.crop_size), tuple(transforms.mean), tuple(transforms.std)
+    return Contract(distinct(labels), size, mean, std, resize).overridden(uri)
