@@ -79,8 +79,9 @@ class Contract:
         return replace(self, **changes)
 
 
-def square(size: float | Iterable[float]) -> tuple[int, int]:
-    """``224`` or ``(224,)`` or ``(224, 320)`` as (height, width)."""
+def square(size: float | str | Iterable[float]) -> tuple[int, int]:
+    """``224``, ``"224x320"``, ``(224,)`` or ``(224, 320)`` as (height, width)."""
+    size = size.split("x") if isinstance(size, str) else size  # type: ignore[assignment]
     numbers = tuple(int(n) for n in size) if isinstance(size, Iterable) else (int(size),)
     return (numbers * 2)[:2] if len(numbers) == 1 else numbers  # type: ignore[return-value]
 

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 
@@ -43,7 +45,7 @@ number = 4
 def module(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(CODE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(__import__("sys").modules, "mine", raising=False)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
 
 
 def test_a_function_that_makes_a_network(module):
