@@ -81,7 +81,8 @@ class Session:
         manifest = manifest_of(desk.prepared, self.registry, ready, weights)
         run_digest = digest(manifest["items"])
         run = Run.create(out, desk.prepared.composition.method.name, run_digest, manifest, again)
-        hook, records = self.registry.pm.hook, []
+        hook = self.registry.pm.hook
+        records: list[dict[str, Any]] = []
         hook.counterlens_run_started(manifest=manifest)
         status = "failed"
         try:
@@ -195,9 +196,9 @@ class Desk:
             method.editors,
             method.guidance,
             method.regularizers,
-            method.method.tau,
-            self.prepared.request.batch,
-            lambda i, n: self.progress(method.method.name, done * n + i * len(todo), total * n),
+            tau=method.method.tau,
+            batch=self.prepared.request.batch,
+            tick=lambda i, n: self.progress(method.method.name, done * n + i * len(todo), total * n),
         )
         found = method.search.run(problem)
         with torch.no_grad():

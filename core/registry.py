@@ -118,7 +118,8 @@ def load(third_party: bool = True, extra: Mapping[str, Any] | None = None) -> Re
 
 def _admit(registry: Registry, name: str, load_it: Any, distribution: str, version: str) -> None:
     """Register one plugin and collect what it brings; whatever goes wrong is written beside its name."""
-    pm, hooks = registry.pm, ()
+    pm = registry.pm
+    hooks: tuple[str, ...] = ()
     try:
         plugin = load_it()
         pm.register(plugin, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,7 +13,6 @@ from counterlens.core.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from counterlens.core.domain import Domain
-    from counterlens.core.images import Picture
     from counterlens.core.registry import Registry
 
 DOMAIN_IMAGE = re.compile(r"^([A-Za-z][\w-]*):(-?\d+)$")
@@ -63,7 +62,7 @@ class Asked(BaseModel):
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
     name: str
-    picture: object
+    picture: Any
     label: str | None = None
     caption: str = ""
     domain: str = ""
@@ -116,7 +115,3 @@ def target_of(request: Request, labels: Sequence[str], probabilities: Sequence[f
     if request.target.isdigit() and int(request.target) < len(labels):
         return int(request.target)
     raise unknown("target", request.target, labels)
-
-
-def picture_of(asked: Asked) -> Picture:
-    return asked.picture  # type: ignore[return-value]

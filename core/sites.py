@@ -13,14 +13,19 @@ def activation_sites(unet: nn.Module) -> dict[str, nn.Module]:
     """Activation sites by name; a model without a mid block (a transformer) has none."""
     sites: dict[str, nn.Module] = {}
     for way in ("down", "up"):
-        for i, block in enumerate(getattr(unet, f"{way}_blocks", ())):
+        for i, block in enumerate(blocks(unet, f"{way}_blocks")):
             sites[f"{way}.{i}"] = block
     mid = getattr(unet, "mid_block", None)
     if mid is not None:
-        sites["mid.before"] = unet.down_blocks[-1]  # type: ignore[index]
-        sites["mid.middle"] = mid.resnets[0]  # type: ignore[index]
+        sites["mid.before"] = blocks(unet, "down_blocks")[-1]
+        sites["mid.middle"] = blocks(mid, "resnets")[0]
         sites["mid.after"] = mid
     return sites
+
+
+def blocks(module: nn.Module, name: str) -> list[nn.Module]:
+    """The blocks in a module's list of that name, empty if it has none."""
+    return list(getattr(module, name, ()))
 
 
 def attention_sites(unet: nn.Module) -> dict[str, nn.Module]:

@@ -60,7 +60,7 @@ def _by_branch(wanting: Sequence[Any], hook: str, value: Tensor, steps: Sequence
 
 
 @contextmanager
-def _attention(module: nn.Module, wanting: Sequence[Any], site: str, steps: Sequence[Step]) -> Iterator[None]:
+def _attention(module: Any, wanting: Sequence[Any], site: str, steps: Sequence[Step]) -> Iterator[None]:
     """Let the classic processor compute explicit probabilities, and fold them: [B,heads,q,k] a branch."""
     from diffusers.models.attention_processor import AttnAddedKVProcessor, AttnProcessor
 
