@@ -1,0 +1,110 @@
+"""What commands share: their options, the registry, and nouns that list by default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from counterlens.core.registry import Registry
+
+Decorator = Callable[[Any], Any]
+
+
+class Noun(click.Group):
+    """A group that lists when no verb is given: ``counterlens methods --json`` is ``counterlens methods list --json``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout.")
+quiet = click.option("--quiet", "-q", is_flag=True, help="No progress and no warnings on stderr.")
+
+
+def together(*decorators: Decorator) -> Decorator:
+    """Several options as one decorator, shown in this order."""
+
+    def apply(function: Any) -> Any:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+composition = together(
+    click.option("--method", default="guided", show_default=True, help="What runs; see: counterlens methods list."),
+    click.option("--editor", "editors", multiple=True, metavar="'NAME k=v'", help="Add an editor; repeat, in order."),
+    click.option("--guidance", multiple=True, metavar="'NAME k=v'", help="Add a pull toward the target."),
+    click.option(
+        "--regularizer",
+        "regularizers",
+        multiple=True,
+        metavar="'NAME k=v'",
+        help="Add a penalty for leaving the source.",
+    ),
+    click.option("--inverter", metavar="'NAME k=v'", help="Replace the method's inverter."),
+    click.option("--combiner", metavar="'NAME k=v'", help="Replace the method's combiner."),
+    click.option("--search", metavar="'NAME k=v'", help="Replace the method's search."),
+    click.option("--steps", type=click.IntRange(1, 1000), help="Steps of the whole trajectory."),
+    click.option(
+        "--tau", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Target probability to reach."
+    ),
+)
+
+networks = together(
+    click.option("--model", metavar="URI", help="Pipeline: a folder, a hub id, or domain:NAME/FAMILY."),
+    click.option("--classifier", metavar="URI", help="The classifier to explain: file:PATH, timm:NAME, hf:ID, …"),
+    click.option("--judge", metavar="URI", help="An independent classifier that only reports."),
+    click.option("--prior", metavar="URI", default="", help="Where an unCLIP model's image encoder is, if elsewhere."),
+    click.option("--revision", default="", help="Revision of a hub model."),
+    click.option("--variant", default="", help="File variant of a model, such as fp16."),
+    click.option("--offline", is_flag=True, help="Use no network: only what is on this machine."),
+)
+
+hardware = together(
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
+    click.option(
+        "--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True
+    ),
+    click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Rows in one network call."),
+    click.option("--offload", is_flag=True, help="Keep parts of the pipeline in CPU memory while they rest."),
+    click.option("--tiling", is_flag=True, help="Encode and decode large images in tiles."),
+)
+
+run = together(
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all noise."),
+    click.option("--out", type=click.Path(file_okay=False), default="runs", show_default=True, help="Folder of runs."),
+    click.option(
+        "--again",
+        type=click.Choice(["never", "missing", "always"]),
+        default="missing",
+        show_default=True,
+        help="What a second call does with finished images: only read them, do the missing ones, do all.",
+    ),
+)
+
+
+@lru_cache(maxsize=1)
+def registry() -> Registry:
+    """Everything installed, loaded once; broken plugins are named on stderr."""
+    from counterlens.core.registry import load
+
+    loaded = load()
+    for plugin in loaded.plugins:
+        if plugin.error:
+            warn(f"plugin {plugin.name} ({plugin.distribution}) is broken and left out: {plugin.error}")
+    return loaded
+
+
+def warn(line: str) -> None:
+    """A warning on stderr, unless the command was told to be quiet."""
+    ctx = click.get_current_context(silent=True)
+    if not (ctx and ctx.params.get("quiet")):
+        click.echo(f"warning: {line}", err=True)
