@@ -81,7 +81,7 @@ def inversion(device: str, batch: int, steps: int, repeats: int) -> dict[str, An
     from counterlens.core.levels import rows
     from counterlens.core.network import Step, only
 
-    net, clock, x, grid = _subject(device, 1, steps)
+    net, _clock, x, grid = _subject(device, 1, steps)
     cond = {"free": x.new_zeros(1, 0)}
     many = {"free": x.new_zeros(steps, 0)}
     ratios = []
@@ -133,7 +133,8 @@ def _subject(device: str, batch: int, steps: int) -> tuple[Any, Clock, Any, Any]
         down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
     )
-    unet = unet.eval().requires_grad_(False).to(device)
+    unet.eval()  # type: ignore[attr-defined]
+    unet.requires_grad_(False).to(device)
     scheduler, clock = DDIMScheduler(clip_sample=False), Clock(unet, device)
     net = Network(clock, dynamics_of(scheduler), 3, activation_sites(unet), attention_sites(unet))
     return net, clock, torch.randn(batch, 3, 32, 32, device=device), grid_of(scheduler, steps)
