@@ -49,14 +49,15 @@ def _load(uri: Uri) -> tuple[Any, Any, Any]:
 
     from counterlens.core.weights import refuse_pickle
 
-    folder, revision = Path(uri.path).expanduser(), uri.text("revision") or None
+    folder, revision = Path(uri.path).expanduser(), uri.text("revision", "main")
     place = str(folder) if folder.is_dir() else uri.path
     for path in (folder, *(folder.glob("*.bin") if not list(folder.glob("*.safetensors*")) else ())):
         refuse_pickle(path)
     try:
-        model, info = CLIPModel.from_pretrained(
+        loaded: Any = CLIPModel.from_pretrained(
             place, revision=revision, use_safetensors=True, output_loading_info=True
         )
+        model, info = loaded
         tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
         processor = AutoImageProcessor.from_pretrained(place, revision=revision, trust_remote_code=False)
     except SafetensorError as error:

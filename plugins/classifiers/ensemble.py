@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from counterlens.core.errors import UsageError
@@ -53,5 +54,5 @@ def open_classifier(uri: Uri, device: str, open_one: Callable[[str, str], Classi
     return Classifier(str(uri), mean, Contract(labels), modules=modules, device=device, salt=salt).ready()
 
 
-def _is_model(path) -> bool:
+def _is_model(path: Path) -> bool:
     return (path / "config.json").is_file()

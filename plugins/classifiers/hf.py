@@ -120,7 +120,8 @@ def _contract(uri: Uri, labels: tuple[str, ...], processor: Any, config: Any) ->
     )
     edge = box.get("shortest_edge") or box.get("longest_edge")
     size = (int(box["height"]), int(box["width"])) if "height" in box else (square(edge) if edge else None)
-    mean, std = (0.0,) * 3, (1.0,) * 3
+    mean: tuple[float, ...] = (0.0,) * 3
+    std: tuple[float, ...] = (1.0,) * 3
     if getattr(processor, "do_normalize", True) and getattr(processor, "image_mean", None):
         mean, std = tuple(processor.image_mean), tuple(processor.image_std)
     # pixels 0..255 times the rescale factor are what is normalised; ours are 0..1 already
