@@ -1,0 +1,115 @@
+"""Captions out of known factors, and the small tokenizer whose tokens are their words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from counterlens.plugins.embedded import digits
+from counterlens.plugins.embedded.shapes import Factors
+
+COLOURS = ("red", "orange", "yellow", "lime", "green", "mint", "cyan", "azure", "blue", "violet", "magenta", "rose")
+NUMBERS = digits.CLASSES
+GRADES = ("round", "soft", "pointed", "spiky")
+SIZES = ("small", "medium", "large")
+PLACES = (("left", "middle", "right"), ("top", "centre", "bottom"))
+STROKES = ("thin", "plain", "bold")
+LEANS = ("left", "upright", "right")
+GLUE = ("a", "an", "the", "with", "lobes", "on", "background", "at", "kiki", "bouba", "digit", "handwritten", "leaning",
+        "image", "of", "shape", "photo", "picture", "star", "flower")
+MAX_LENGTH = 20
+
+
+def colour(hue: float) -> str:
+    return COLOURS[int(hue * 12 + 0.5) % 12]
+
+
+def third(value: float, low: float, high: float) -> int:
+    return int(np.clip((value - low) / (high - low) * 3, 0, 2))
+
+
+def of_shape(f: Factors, rng: np.random.Generator | None = None) -> str:
+    """All that the factors say; with ``rng``, each part but the class is left out three times in ten."""
+    keep = np.ones(5, bool) if rng is None else rng.uniform(size=5) > 0.3
+    words = ["a"]
+    words += [GRADES[min(3, int(f.spikiness * 4))]] if keep[0] else []
+    words += [SIZES[third(f.size, 0.27, 0.40)]] if keep[1] else []
+    words += [colour(f.hue), "kiki" if f.label else "bouba"] if keep[2] else ["kiki" if f.label else "bouba"]
+    words += ["with", NUMBERS[f.lobes], "lobes"] if keep[3] else []
+    words += ["on", "a", colour(f.background), "background"] if keep[4] else []
+    if rng is None or rng.uniform() > 0.3:
+        words += ["at", PLACES[1][third(f.cy, 0.43, 0.57)], PLACES[0][third(f.cx, 0.43, 0.57)]]
+    return " ".join(words)
+
+
+def stroke_and_lean(picture: np.ndarray) -> tuple[float, float]:
+    """Share of ink and slant (x moved to the right per unit of height) of a digit, uint8 [32,32,3]."""
+    ink = picture[..., 0] / 255.0
+    y, x = np.mgrid[0:32, 0:32]
+    total = ink.sum() + 1e-6
+    dy, dx = y - (ink * y).sum() / total, x - (ink * x).sum() / total
+    return float(ink.mean()), float(-(ink * dx * dy).sum() / ((ink * dy * dy).sum() + 1e-6))
+
+
+def of_digit(picture: np.ndarray, label: int, rng: np.random.Generator | None = None) -> str:
+    ink, lean = stroke_and_lean(picture)
+    keep = np.ones(2, bool) if rng is None else rng.uniform(size=2) > 0.3
+    words = ["a"] + ([STROKES[third(ink, 0.167, 0.232)]] if keep[0] else []) + [NUMBERS[label]]
+    way = LEANS[third(lean, -0.19, 0.114)]
+    if keep[1]:
+        words = [*words[:-1], way, words[-1]] if way == "upright" else [*words, "leaning", way]
+    return " ".join(words)
+
+
+def class_prompt(name: str) -> str:
+    """The prompt that asks for a class."""
+    return {"kiki": "a spiky kiki", "bouba": "a round bouba"}.get(name, f"a {name}")
+
+
+def _merge(pieces: list[str], merges: dict[tuple[str, str], int]) -> list[str]:
+    while True:
+        ranked = [(merges[pair], i) for i, pair in enumerate(zip(pieces, pieces[1:])) if pair in merges]
+        if not ranked:
+            return pieces
+        i = min(ranked)[1]
+        pieces = pieces[:i] + [pieces[i] + pieces[i + 1]] + pieces[i + 2 :]
+
+
+def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Byte-pair vocabulary and merges that leave every known word one token; other words fall into letters."""
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789,.-'"
+    words = sorted({*COLOURS, *NUMBERS, *GRADES, *SIZES, *PLACES[0], *PLACES[1], *STROKES, *LEANS, *GLUE})
+    tokens = [*letters, *(c + "</w>" for c in letters)]
+    merges: dict[tuple[str, str], int] = {}
+    for word in words:
+        # apply what is there already, then join the rest from the left: later merges never undo earlier words
+        while len(pieces := _merge([*word[:-1], word[-1] + "</w>"], merges)) > 1:
+            merges[pieces[0], pieces[1]] = len(merges)
+            tokens.append(pieces[0] + pieces[1])
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    return {token: i for i, token in enumerate(dict.fromkeys(tokens))}, list(merges)
+
+
+def write_tokenizer(folder: Path) -> None:
+    """The files of a CLIPTokenizer: vocab.json, merges.txt, tokenizer_config.json."""
+    vocab, merges = vocabulary()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
+    config = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": MAX_LENGTH,
+        "bos_token": "<|startoftext|>",
+        "eos_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>",
+        "pad_token": "<|endoftext|>",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1))
+
+
+def load_tokenizer(folder: Path):  # type: ignore[no-untyped-def]
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(folder)

@@ -1,0 +1,176 @@
+"""Training of the pipelines: pixel U-Net, CLIP, VAE, and the two latent U-Nets, written in diffusers' own layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from counterlens.plugins.embedded import architectures, captions, data, export
+from counterlens.plugins.embedded.fit import Fit, write_json
+
+Loss = Callable[[nn.Module], Tensor]
+COPIES = 12  # of each digit for the generators: as it is, and eleven slightly moved ones
+VARIANTS = 4  # captions of an image
+UNCONDITIONAL = 0.1  # share of a batch that learns without its condition
+
+
+@dataclass(frozen=True)
+class Recipe:
+    steps: int
+    lr: float
+    batch: int = 64
+    decay: float = 0.998
+
+
+RECIPES: dict[tuple[str, str], Recipe] = {
+    ("shapes", "ddpm"): Recipe(1000, 1.5e-3),
+    ("shapes", "clip"): Recipe(400, 1e-3, batch=128, decay=0.99),
+    ("shapes", "vae"): Recipe(800, 2e-3, decay=0.99),
+    ("shapes", "kandinsky22"): Recipe(1000, 1.5e-3),
+    ("shapes", "stable-diffusion"): Recipe(1000, 1.5e-3),
+    ("digits", "ddpm"): Recipe(600, 1.5e-3),
+    ("digits", "clip"): Recipe(200, 1e-3, batch=128, decay=0.99),
+    ("digits", "vae"): Recipe(300, 2e-3, decay=0.99),
+    ("digits", "kandinsky22"): Recipe(700, 1.5e-3),
+    ("digits", "stable-diffusion"): Recipe(700, 1.5e-3),
+}
+
+
+def generator_images(domain: str) -> Tensor:
+    """What the generators learn from, [N,3,32,32] in [-1,1]."""
+    images, _, _ = data.load(domain, "train-all")
+    if domain == "digits":
+        torch.manual_seed(11)
+        images = torch.cat([images] + [data.jitter(images, 4, 0.015, 0.04) for _ in range(COPIES - 1)])
+    return images * 2 - 1
+
+
+def caption_ids(domain: str, tokenizer: object) -> Tensor:
+    """Token ids of VARIANTS captions of every training image, [N,VARIANTS,20]; the first one is complete."""
+    images, labels, drawn = data.load(domain, "train-all")
+    rng = np.random.default_rng(5)
+    texts: list[str] = []
+    pictures = (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    for i in range(len(images)):
+        for k in range(VARIANTS):
+            choice = rng if k else None
+            texts.append(captions.of_shape(drawn[i], choice) if drawn
+                         else captions.of_digit(pictures[i], int(labels[i]), choice))
+    ids = tokenizer(texts, padding="max_length", max_length=captions.MAX_LENGTH, truncation=True, return_tensors="pt")  # type: ignore[operator]
+    ids = ids.input_ids.view(len(images), VARIANTS, -1)
+    return ids.repeat(COPIES, 1, 1) if domain == "digits" else ids
+
+
+def ddpm_loss(domain: str, batch: int) -> Loss:
+    images, scheduler = generator_images(domain), architectures.scheduler()
+
+    def loss_of(unet: nn.Module) -> Tensor:
+        device = next(unet.parameters()).device
+        x = images[torch.randint(len(images), (batch,))].to(device)
+        noise, t = torch.randn(x.shape).to(device), torch.randint(1000, (batch,)).to(device)
+        return (unet(scheduler.add_noise(x, noise, t), t).sample.float() - noise).square().mean()
+
+    return loss_of
+
+
+def clip_loss(domain: str, batch: int) -> Loss:
+    """Contrastive; equal captions within a batch count as each other's partners."""
+    images = generator_images(domain)
+    ids = caption_ids(domain, captions.load_tokenizer(export.tokenizer_folder()))
+
+    def loss_of(clip: nn.Module) -> Tensor:
+        device = next(clip.parameters()).device
+        rows = torch.randint(len(images), (batch,))
+        # half of the batch with the complete caption
+        which = torch.randint(VARIANTS, (batch,)) * (torch.rand(batch) > 0.5)
+        tokens = ids[rows, which]
+        out = clip(input_ids=tokens.to(device), pixel_values=images[rows].to(device))
+        same = (tokens[:, None] == tokens[None]).all(-1).float().to(device)
+        wanted = same / same.sum(1, keepdim=True)
+        logits = out.logits_per_text.float()
+        return (nn.functional.cross_entropy(logits, wanted) + nn.functional.cross_entropy(logits.T, wanted.T)) / 2
+
+    return loss_of
+
+
+def vae_loss(domain: str, batch: int) -> Loss:
+    images = generator_images(domain)
+
+    def loss_of(vae: nn.Module) -> Tensor:
+        x = images[torch.randint(len(images), (batch,))].to(next(vae.parameters()).device)
+        posterior = vae.encode(x).latent_dist
+        error = vae.decode(posterior.sample()).sample.float() - x
+        kl = 0.5 * (posterior.mean.float().square() + posterior.var.float() - 1 - posterior.logvar.float())
+        return error.square().mean() + 0.05 * error.abs().mean() + 2e-5 * kl.mean()
+
+    return loss_of
+
+
+def latent_loss(domain: str, kind: str, batch: int, out: Path) -> Loss:
+    """Noise prediction on latents, with text tokens or an image embedding as the condition."""
+    images, scheduler = generator_images(domain), architectures.scheduler()
+    latents = export.encode_latents(out, images)
+    conditions = text_conditions(domain, out) if kind == "stable-diffusion" else embedding_conditions(out, images)
+
+    def loss_of(unet: nn.Module) -> Tensor:
+        device = next(unet.parameters()).device
+        rows = torch.randint(len(latents), (batch,))
+        z = latents[rows].to(device)
+        noise, t = torch.randn(z.shape).to(device), torch.randint(1000, (batch,)).to(device)
+        guess = unet(scheduler.add_noise(z, noise, t), t, **conditions(rows, device)).sample.float()
+        return (guess[:, : z.shape[1]] - noise).square().mean()
+
+    return loss_of
+
+
+def text_conditions(domain: str, out: Path) -> Callable[[Tensor, torch.device], dict[str, object]]:
+    tokenizer, encoder = export.load_text(out)
+    ids = caption_ids(domain, tokenizer)
+    empty = tokenizer("", padding="max_length", max_length=captions.MAX_LENGTH, return_tensors="pt").input_ids[0]
+
+    def of(rows: Tensor, device: torch.device) -> dict[str, object]:
+        tokens = ids[rows, torch.randint(VARIANTS, (len(rows),))]
+        tokens[torch.rand(len(rows)) < UNCONDITIONAL] = empty
+        with torch.no_grad():
+            return {"encoder_hidden_states": encoder.to(device)(tokens.to(device)).last_hidden_state}
+
+    return of
+
+
+def embedding_conditions(out: Path, images: Tensor) -> Callable[[Tensor, torch.device], dict[str, object]]:
+    embeddings, zero = export.embed_images(out, images), export.embed_images(out, torch.zeros(1, 3, 32, 32))
+
+    def of(rows: Tensor, device: torch.device) -> dict[str, object]:
+        chosen, drop = embeddings[rows], torch.rand(len(rows))
+        # both things that pipelines use as "no image": the embedding of a zero image, and zeros
+        chosen[drop < UNCONDITIONAL / 2] = zero
+        chosen[drop > 1 - UNCONDITIONAL / 2] = 0
+        return {"encoder_hidden_states": None, "added_cond_kwargs": {"image_embeds": chosen.to(device)}}
+
+    return of
+
+
+def build(domain: str, part: str, batch: int, out: Path) -> tuple[nn.Module, Loss]:
+    if part == "ddpm":
+        return architectures.pixel_unet(domain), ddpm_loss(domain, batch)
+    if part == "clip":
+        return architectures.clip(), clip_loss(domain, batch)
+    if part == "vae":
+        return architectures.vae(domain), vae_loss(domain, batch)
+    return architectures.latent_unet(part, domain), latent_loss(domain, part, batch, out)
+
+
+def train_part(domain: str, part: str, work: Path, out: Path, steps: int | None = None, seed: int = 0) -> None:
+    """Train one part and write it under ``out``; latent parts read the CLIP and the VAE there."""
+    recipe = RECIPES[domain, part]
+    torch.manual_seed(seed)
+    model, loss_of = build(domain, part, recipe.batch, out)
+    fit = Fit(model, work / part, steps or recipe.steps, recipe.lr, seed, recipe.decay)
+    record = fit.run(loss_of, f"{domain} {part}") | {"batch": recipe.batch}
+    export.WRITERS[part](out, domain, model.cpu())
+    write_json(out / "records" / f"{part}.json", record)
