@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from counterlens.core import weights
+
 
 class PlainNet(nn.Module):
     """Strided convolutions with batch norm and an average at the end: the explained classifiers and the regressor."""
@@ -68,11 +70,8 @@ def save_net(path: Path, net: nn.Module, architecture: str, width: int, labels: 
 
 def load_net(path: Path) -> tuple[nn.Module, dict[str, object]]:
     """The net in fp32, in eval mode, and its metadata (architecture, width, labels, size, mean, std)."""
-    from safetensors import safe_open
-
-    with safe_open(str(path), "pt") as file:
-        meta = json.loads(file.metadata()["counterlens"])
-        state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (no iteration in safe_open)
+    tensors, metadata = weights.read(path)
+    meta = json.loads(metadata["counterlens"])
     net = ARCHITECTURES[meta["architecture"]](len(meta["labels"]), meta["width"])
-    net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    weights.fill(net, {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, path)
     return net.eval().requires_grad_(False), meta
