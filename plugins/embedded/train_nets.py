@@ -28,7 +28,7 @@ class NetRecipe:
 RECIPES: dict[tuple[str, str], NetRecipe] = {
     ("shapes", "classifier"): NetRecipe("plain", 16, "train", 1500),
     ("shapes", "judge"): NetRecipe("pool", 16, "train-judge", 1500),
-    ("shapes", "shortcut"): NetRecipe("plain", 16, "train-shortcut", 80, 1.2e-3),
+    ("shapes", "shortcut"): NetRecipe("plain", 16, "train-shortcut", 60, 6e-4),
     ("shapes", "regressor"): NetRecipe("plain", 32, "train", 2500, noise=0.01),
     ("digits", "classifier"): NetRecipe("plain", 16, "train", 800),
     ("digits", "judge"): NetRecipe("pool", 16, "train-judge", 800),

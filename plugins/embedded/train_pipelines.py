@@ -28,16 +28,16 @@ class Recipe:
 
 
 RECIPES: dict[tuple[str, str], Recipe] = {
-    ("shapes", "ddpm"): Recipe(1000, 1.5e-3),
+    ("shapes", "ddpm"): Recipe(2200, 1.2e-3, batch=32),
     ("shapes", "clip"): Recipe(400, 1e-3, batch=128, decay=0.99),
     ("shapes", "vae"): Recipe(800, 2e-3, decay=0.99),
-    ("shapes", "kandinsky22"): Recipe(1000, 1.5e-3),
-    ("shapes", "stable-diffusion"): Recipe(1000, 1.5e-3),
-    ("digits", "ddpm"): Recipe(600, 1.5e-3),
-    ("digits", "clip"): Recipe(200, 1e-3, batch=128, decay=0.99),
-    ("digits", "vae"): Recipe(300, 2e-3, decay=0.99),
-    ("digits", "kandinsky22"): Recipe(700, 1.5e-3),
-    ("digits", "stable-diffusion"): Recipe(700, 1.5e-3),
+    ("shapes", "kandinsky22"): Recipe(2000, 1.2e-3, batch=32),
+    ("shapes", "stable-diffusion"): Recipe(2000, 1.2e-3, batch=32),
+    ("digits", "ddpm"): Recipe(1200, 1.2e-3, batch=32),
+    ("digits", "clip"): Recipe(500, 1e-3, batch=128, decay=0.99),
+    ("digits", "vae"): Recipe(700, 2e-3, decay=0.99),
+    ("digits", "kandinsky22"): Recipe(1200, 1.2e-3, batch=32),
+    ("digits", "stable-diffusion"): Recipe(1200, 1.2e-3, batch=32),
 }
 
 
@@ -73,7 +73,8 @@ def ddpm_loss(domain: str, batch: int) -> Loss:
         device = next(unet.parameters()).device
         x = images[torch.randint(len(images), (batch,))].to(device)
         noise, t = torch.randn(x.shape).to(device), torch.randint(1000, (batch,)).to(device)
-        return (unet(scheduler.add_noise(x, noise, t), t).sample.float() - noise).square().mean()
+        guess = unet(scheduler.add_noise(x, noise, t), t).sample.float()
+        return (guess - scheduler.get_velocity(x, noise, t)).square().mean()
 
     return loss_of
 
@@ -112,7 +113,7 @@ def vae_loss(domain: str, batch: int) -> Loss:
 
 
 def latent_loss(domain: str, kind: str, batch: int, out: Path) -> Loss:
-    """Noise prediction on latents, with text tokens or an image embedding as the condition."""
+    """Velocity prediction on latents, with text tokens or an image embedding as the condition."""
     images, scheduler = generator_images(domain), architectures.scheduler()
     latents = export.encode_latents(out, images)
     conditions = text_conditions(domain, out) if kind == "stable-diffusion" else embedding_conditions(out, images)
@@ -123,7 +124,7 @@ def latent_loss(domain: str, kind: str, batch: int, out: Path) -> Loss:
         z = latents[rows].to(device)
         noise, t = torch.randn(z.shape).to(device), torch.randint(1000, (batch,)).to(device)
         guess = unet(scheduler.add_noise(z, noise, t), t, **conditions(rows, device)).sample.float()
-        return (guess[:, : z.shape[1]] - noise).square().mean()
+        return (guess[:, : z.shape[1]] - scheduler.get_velocity(z, noise, t)).square().mean()
 
     return loss_of
 

@@ -1,0 +1,31 @@
+"""Captions say the factors; the tokenizer has one token a word."""
+
+import numpy as np
+import pytest
+
+from counterlens.plugins.embedded import captions, shapes
+
+
+def test_captions_say_the_factors():
+    f = shapes.Factors(0.9, 0.0, 0.5, 0.39, 0.2, 0.44, 0.56, 5)
+    assert captions.of_shape(f) == "a spiky large red kiki with five lobes on a cyan background at bottom left"
+    short = captions.of_shape(f, np.random.default_rng(3))
+    assert "kiki" in short and len(short) < len(captions.of_shape(f))
+
+
+def test_later_merges_do_not_undo_earlier_words():
+    vocab, merges = captions.vocabulary()
+    ranks = {pair: i for i, pair in enumerate(merges)}
+    for word in (*captions.COLOURS, *captions.NUMBERS, *captions.GLUE, *captions.GRADES):
+        assert captions._merge([*word[:-1], word[-1] + "</w>"], ranks) == [word + "</w>"]
+        assert word + "</w>" in vocab
+
+
+def test_tokenizer_files(tmp_path):
+    pytest.importorskip("transformers")
+    captions.write_tokenizer(tmp_path)
+    tokenizer = captions.load_tokenizer(tmp_path)
+    ids = tokenizer("A spiky kiki", padding="max_length", max_length=captions.MAX_LENGTH).input_ids
+    vocab, _ = captions.vocabulary()
+    assert ids[:6] == [vocab["<|startoftext|>"], vocab["a</w>"], vocab["spiky</w>"], vocab["kiki</w>"]] + ids[-1:] * 2
+    assert len(ids) == captions.MAX_LENGTH
