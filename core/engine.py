@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from counterlens.core.checks import check_classifier
 from counterlens.core.classifier import Classifier
-from counterlens.core.digest import digest
+from counterlens.core.digest import digest, weight_hashes
 from counterlens.core.errors import CounterlensError, RunFailed, UsageError, unknown
 from counterlens.core.plan import plan
-from counterlens.core.pool import Key, Pool, weight_hashes
+from counterlens.core.pool import Key, Pool
 from counterlens.core.prepare import Prepared, prepare
 from counterlens.core.problem import Problem, as_saved
 from counterlens.core.records import failed_record, judgement, manifest_of, pictures_of, record_of
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from counterlens.core.registry import Registry
 
 Progress = Callable[[str, int, int], None]
+Notice = Callable[[str], None]
 
 
 def explain(
@@ -41,19 +43,21 @@ def explain(
     again: str = "missing",
     pool: Pool | None = None,
     on_progress: Progress | None = None,
+    on_notice: Notice | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Counterfactuals of a request: one record an image, in the order asked for.
 
-    Files go into a run folder below ``out``; ``again`` says what a second call does with finished images
+    ``on_notice`` hears what a user should read (the classifier's measured accuracy). Files go into a run folder below ``out``; ``again`` says what a second call does with finished images
     (``missing`` keeps them, ``never`` only reads, ``always`` starts a new folder).
     Raises UsageError and PlanError before any weight is loaded; an image that fails is a record with ``failure``.
     """
     prepared = prepare(request, registry)
-    yield from Session(registry, pool or Pool()).run(prepared, Path(out), again, on_progress or _silent)
+    session = Session(registry, pool or Pool())
+    yield from session.run(prepared, Path(out), again, on_progress or _silent, on_notice or _silent)
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    """No progress is shown."""
+def _silent(*_: object) -> None:
+    """Nothing is shown."""
 
 
 @dataclass
@@ -63,12 +67,19 @@ class Session:
     registry: Registry
     pool: Pool = field(default_factory=Pool)
 
-    def run(self, prepared: Prepared, out: Path, again: str, progress: Progress) -> Iterator[dict[str, Any]]:
+    def run(
+        self,
+        prepared: Prepared,
+        out: Path,
+        again: str = "missing",
+        progress: Progress = _silent,
+        notice: Notice = _silent,
+    ) -> Iterator[dict[str, Any]]:
         """Do what was prepared; see ``explain``."""
         with ExitStack() as stack:
             classifier = self._classifier(stack, prepared.classifier, prepared)
             judge = self._classifier(stack, prepared.judge, prepared) if prepared.judge else None
-            self._check(prepared, classifier)
+            self._check(prepared, classifier, notice)
             progress("loading", 0, 1)
             pipeline = stack.enter_context(self.pool.lend(prepared.key, self.registry.family(prepared.family).load))
             weights = _weights(prepared.key.model)
@@ -115,7 +126,7 @@ class Session:
             raise unknown("classifier scheme", uri.partition(":")[0], schemes)
         return classifier
 
-    def _check(self, prepared: Prepared, classifier: Classifier) -> None:
+    def _check(self, prepared: Prepared, classifier: Classifier, notice: Notice) -> None:
         """What only the opened classifier can tell: its labels, whether it has gradients, whether it works."""
         labels, target = classifier.contract.labels, prepared.request.target
         if len(labels) < 2:
@@ -127,23 +138,8 @@ class Session:
         if not classifier.differentiable:
             given = prepared.given - {"gradient"}
             plan(prepared.composition, self.registry, prepared.family, given)
-        check_on_domain(prepared, classifier, self.registry)
-
-
-def check_on_domain(prepared: Prepared, classifier: Classifier, registry: Registry, count: int = 64) -> None:
-    """Measure the classifier on labelled images of the domain; near chance it is refused (``force`` goes on)."""
-    if not prepared.domain:
-        return
-    from counterlens.core.classifier import check
-    from counterlens.core.scenes import to_tensor
-
-    domain = registry.domain(prepared.domain)
-    labels = list(classifier.contract.labels)
-    if set(domain.labels) != set(labels):
-        return
-    samples = [domain.sample(i, "validation") for i in range(min(count, domain.length("validation")))]
-    images = torch.stack([to_tensor(s.pixels) for s in samples]) / 2 + 0.5
-    check(classifier, images, torch.tensor([labels.index(s.label) for s in samples]), force=prepared.request.force)
+        if (score := check_classifier(prepared, classifier, self.registry)) is not None:
+            notice(f"classifier {prepared.classifier}: {score}")
 
 
 @dataclass

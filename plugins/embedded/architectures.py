@@ -24,8 +24,13 @@ def scheduler(steps_offset: int = 0) -> DDIMScheduler:
     """
     from diffusers import DDIMScheduler
 
-    return DDIMScheduler(1000, beta_schedule="squaredcos_cap_v2", clip_sample=False, steps_offset=steps_offset,
-                         prediction_type="v_prediction")
+    return DDIMScheduler(
+        1000,
+        beta_schedule="squaredcos_cap_v2",
+        clip_sample=False,
+        steps_offset=steps_offset,
+        prediction_type="v_prediction",
+    )
 
 
 def pixel_unet(domain: str) -> UNet2DModel:
@@ -47,9 +52,15 @@ def latent_unet(kind: str, domain: str) -> UNet2DConditionModel:
     from diffusers import UNet2DConditionModel
 
     text = kind == "stable-diffusion"
-    extra = {} if text else {
-        "encoder_hid_dim": EMBEDDING, "encoder_hid_dim_type": "image_proj", "addition_embed_type": "image",
-    }
+    extra = (
+        {}
+        if text
+        else {
+            "encoder_hid_dim": EMBEDDING,
+            "encoder_hid_dim_type": "image_proj",
+            "addition_embed_type": "image",
+        }
+    )
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE,
         in_channels=LATENT_CHANNELS,

@@ -17,8 +17,28 @@ SIZES = ("small", "medium", "large")
 PLACES = (("left", "middle", "right"), ("top", "centre", "bottom"))
 STROKES = ("thin", "plain", "bold")
 LEANS = ("left", "upright", "right")
-GLUE = ("a", "an", "the", "with", "lobes", "on", "background", "at", "kiki", "bouba", "digit", "handwritten", "leaning",
-        "image", "of", "shape", "photo", "picture", "star", "flower")
+GLUE = (
+    "a",
+    "an",
+    "the",
+    "with",
+    "lobes",
+    "on",
+    "background",
+    "at",
+    "kiki",
+    "bouba",
+    "digit",
+    "handwritten",
+    "leaning",
+    "image",
+    "of",
+    "shape",
+    "photo",
+    "picture",
+    "star",
+    "flower",
+)
 MAX_LENGTH = 20
 
 

@@ -14,7 +14,13 @@ DOMAINS = ("shapes", "digits")
 CIRCULAR = ("hue", "background", "angle")
 TARGETS = ("spikiness", "size", "cx", "cy", "lobes") + tuple(f"{n}_{f}" for n in CIRCULAR for f in ("cos", "sin"))
 SHORTCUT = 0.95  # share of training images whose background says the class
-RANGES = {"spikiness": (0.5, 0.29), "size": (0.335, 0.0375), "cx": (0.5, 0.0404), "cy": (0.5, 0.0404), "lobes": (5.5, 1.118)}
+RANGES = {
+    "spikiness": (0.5, 0.29),
+    "size": (0.335, 0.0375),
+    "cx": (0.5, 0.0404),
+    "cy": (0.5, 0.0404),
+    "lobes": (5.5, 1.118),
+}
 
 
 def classes(domain: str) -> tuple[str, ...]:

@@ -10,7 +10,10 @@ import numpy as np
 SIZE = 32
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SEED = 1797
-SHARES = {"test": 0.2, "val": 0.1}  # of each class; the rest is training, one half for the classifier, one for the judge
+SHARES = {
+    "test": 0.2,
+    "val": 0.1,
+}  # of each class; the rest is training, one half for the classifier, one for the judge
 
 
 @lru_cache(maxsize=1)

@@ -32,7 +32,9 @@ class Embedded(Domain):
         if split not in SPLITS:
             raise unknown("split", split, SPLITS)
         if not 0 <= index < cls.length(split):
-            raise UsageError(f"{cls.name} has {cls.length(split)} {split} images (0 to {cls.length(split) - 1}), not {index}")
+            raise UsageError(
+                f"{cls.name} has {cls.length(split)} {split} images (0 to {cls.length(split) - 1}), not {index}"
+            )
 
 
 class Shapes(Embedded):
@@ -80,7 +82,18 @@ class Digits(Embedded):
     judge = "domain:digits-judge"
     demo_indices: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
     # what a demonstration turns each digit into: strokes that are near
-    near: ClassVar[tuple[str, ...]] = ("six", "seven", "three", "eight", "nine", "three", "zero", "nine", "three", "four")
+    near: ClassVar[tuple[str, ...]] = (
+        "six",
+        "seven",
+        "three",
+        "eight",
+        "nine",
+        "three",
+        "zero",
+        "nine",
+        "three",
+        "four",
+    )
 
     @classmethod
     def part(cls, split: str) -> str:

@@ -42,7 +42,12 @@ def write_model(folder: Path, model: nn.Module) -> None:
 def write_index(folder: Path, pipeline: str, parts: dict[str, tuple[str | None, str | None]], **extra: object) -> None:
     from diffusers import __version__
 
-    index = {"_class_name": pipeline, "_diffusers_version": __version__, **extra, **{k: list(v) for k, v in parts.items()}}
+    index = {
+        "_class_name": pipeline,
+        "_diffusers_version": __version__,
+        **extra,
+        **{k: list(v) for k, v in parts.items()},
+    }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model_index.json").write_text(json.dumps(index, indent=1) + "\n")
 
@@ -51,8 +56,9 @@ def write_ddpm(out: Path, domain: str, unet: nn.Module) -> None:
     folder = out / "ddpm"
     write_model(folder / "unet", unet)
     architectures.scheduler().save_pretrained(folder / "scheduler")
-    write_index(folder, "DDPMPipeline",
-                {"unet": ("diffusers", "UNet2DModel"), "scheduler": ("diffusers", "DDIMScheduler")})
+    write_index(
+        folder, "DDPMPipeline", {"unet": ("diffusers", "UNet2DModel"), "scheduler": ("diffusers", "DDIMScheduler")}
+    )
 
 
 def write_clip(out: Path, domain: str, clip: nn.Module) -> None:

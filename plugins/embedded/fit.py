@@ -42,7 +42,9 @@ def machine() -> str:
 class Fit:
     """One training run of a module; state lives in ``folder/checkpoint.pt`` (tensors and numbers only)."""
 
-    def __init__(self, model: nn.Module, folder: Path, steps: int, lr: float, seed: int = 0, decay: float = 0.999) -> None:
+    def __init__(
+        self, model: nn.Module, folder: Path, steps: int, lr: float, seed: int = 0, decay: float = 0.999
+    ) -> None:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = model.to(self.device)
         self.folder, self.steps, self.lr, self.seed, self.decay = folder, steps, lr, seed, decay
@@ -105,8 +107,11 @@ class Fit:
             if self.step % 50 == 0 or self.step == self.steps:
                 self.losses.append([float(self.step), self.loss])
                 left = self.seconds / self.step * (self.steps - self.step)
-                print(f"{name} {self.step}/{self.steps} loss {self.loss:.4f} {self.seconds:.0f} s, {left:.0f} s left",
-                      file=sys.stderr, flush=True)
+                print(
+                    f"{name} {self.step}/{self.steps} loss {self.loss:.4f} {self.seconds:.0f} s, {left:.0f} s left",
+                    file=sys.stderr,
+                    flush=True,
+                )
             if time.monotonic() - saved > EVERY_S or self.step == self.steps:
                 self.save()
                 saved = time.monotonic()

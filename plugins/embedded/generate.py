@@ -29,7 +29,9 @@ def ddpm(root: Path, count: int, steps: int = 50, seed: int = 0) -> Tensor:
     return torch.cat(parts)
 
 
-def stable_diffusion(root: Path, prompts: list[str], steps: int = 50, seed: int = 0, guidance: float = GUIDANCE) -> Tensor:
+def stable_diffusion(
+    root: Path, prompts: list[str], steps: int = 50, seed: int = 0, guidance: float = GUIDANCE
+) -> Tensor:
     """One image a prompt."""
     pipe, generator = pipeline(root / "stable-diffusion"), torch.Generator().manual_seed(seed)
     parts = [
@@ -60,7 +62,9 @@ def asked(domain: str, count: int) -> tuple[Tensor, Tensor, list[str]]:
     images, labels, drawn = data.load(domain, "test")
     rows = torch.arange(count) % len(images)
     pictures = (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    texts = [captions.of_shape(drawn[i]) if drawn else captions.of_digit(pictures[i], int(labels[i])) for i in rows.tolist()]
+    texts = [
+        captions.of_shape(drawn[i]) if drawn else captions.of_digit(pictures[i], int(labels[i])) for i in rows.tolist()
+    ]
     return images[rows], labels[rows], texts
 
 

@@ -17,7 +17,12 @@ class PlainNet(nn.Module):
     def __init__(self, outputs: int, width: int = 24) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for i, o, stride in ((3, width, 1), (width, 2 * width, 2), (2 * width, 3 * width, 2), (3 * width, 3 * width, 2)):
+        for i, o, stride in (
+            (3, width, 1),
+            (width, 2 * width, 2),
+            (2 * width, 3 * width, 2),
+            (3 * width, 3 * width, 2),
+        ):
             layers += [nn.Conv2d(i, o, 3, stride, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU()]
         self.body = nn.Sequential(*layers)
         self.hidden = nn.Linear(3 * width * 16, 4 * width)

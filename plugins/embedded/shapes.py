@@ -115,10 +115,7 @@ def with_shortcut(drawn: list[Factors], share: float, seed: int) -> list[Factors
     rng = np.random.default_rng(seed)
     agree = rng.uniform(size=len(drawn)) < share
     hue = rng.uniform(0, 0.5, size=len(drawn))
-    return [
-        replace(f, background=float(h + 0.5 * ((f.label == 0) == bool(a))))
-        for f, a, h in zip(drawn, agree, hue)
-    ]
+    return [replace(f, background=float(h + 0.5 * ((f.label == 0) == bool(a)))) for f, a, h in zip(drawn, agree, hue)]
 
 
 def shortcut_label(f: Factors) -> int:

@@ -6,7 +6,17 @@ import argparse
 from pathlib import Path
 
 PARTS = {
-    "shapes": ("classifier", "judge", "shortcut", "regressor", "ddpm", "clip", "vae", "kandinsky22", "stable-diffusion"),
+    "shapes": (
+        "classifier",
+        "judge",
+        "shortcut",
+        "regressor",
+        "ddpm",
+        "clip",
+        "vae",
+        "kandinsky22",
+        "stable-diffusion",
+    ),
     "digits": ("classifier", "judge", "ddpm", "clip", "vae", "kandinsky22", "stable-diffusion"),
 }
 

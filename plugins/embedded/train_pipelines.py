@@ -59,8 +59,9 @@ def caption_ids(domain: str, tokenizer: object) -> Tensor:
     for i in range(len(images)):
         for k in range(VARIANTS):
             choice = rng if k else None
-            texts.append(captions.of_shape(drawn[i], choice) if drawn
-                         else captions.of_digit(pictures[i], int(labels[i]), choice))
+            texts.append(
+                captions.of_shape(drawn[i], choice) if drawn else captions.of_digit(pictures[i], int(labels[i]), choice)
+            )
     ids = tokenizer(texts, padding="max_length", max_length=captions.MAX_LENGTH, truncation=True, return_tensors="pt")  # type: ignore[operator]
     ids = ids.input_ids.view(len(images), VARIANTS, -1)
     return ids.repeat(COPIES, 1, 1) if domain == "digits" else ids
