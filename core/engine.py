@@ -16,7 +16,7 @@ import torch
 from counterlens.core.checks import check_classifier
 from counterlens.core.classifier import Classifier
 from counterlens.core.digest import digest, weight_hashes
-from counterlens.core.errors import CounterlensError, RunFailed, UsageError, unknown
+from counterlens.core.errors import CounterlensError, RunFailed
 from counterlens.core.plan import plan
 from counterlens.core.pool import Key, Pool
 from counterlens.core.prepare import Prepared, prepare
@@ -47,8 +47,9 @@ def explain(
 ) -> Iterator[dict[str, Any]]:
     """Counterfactuals of a request: one record an image, in the order asked for.
 
-    ``on_notice`` hears what a user should read (the classifier's measured accuracy). Files go into a run folder below ``out``; ``again`` says what a second call does with finished images
-    (``missing`` keeps them, ``never`` only reads, ``always`` starts a new folder).
+    ``on_notice`` hears what a user should read, such as the classifier's measured accuracy. Files go into a run
+    folder below ``out``; ``again`` says what a second call does with finished images (``missing`` keeps them,
+    ``never`` only reads, ``always`` starts a new folder).
     Raises UsageError and PlanError before any weight is loaded; an image that fails is a record with ``failure``.
     """
     prepared = prepare(request, registry)
@@ -118,14 +119,6 @@ class Session:
             self.pool.lend(Key(uri, device=device), lambda key: self.open_classifier(uri, device))
         )
 
-    def open_classifier(self, uri: str, device: str) -> Classifier:
-        """The classifier behind a URI, asked of every plugin in turn."""
-        classifier = self.registry.pm.hook.counterlens_open_classifier(uri=uri, device=device)
-        if classifier is None:
-            schemes = ("timm", "torchvision", "hf", "clip", "file", "python", "ensemble", "domain")
-            raise unknown("classifier scheme", uri.partition(":")[0], schemes)
-        return classifier
-
     def _check(self, prepared: Prepared, classifier: Classifier, notice: Notice) -> None:
         """What only the opened classifier can tell: its labels, whether it has gradients, whether it works."""
         labels, target = classifier.contract.labels, prepared.request.target
@@ -139,7 +132,7 @@ class Session:
             given = prepared.given - {"gradient"}
             plan(prepared.composition, self.registry, prepared.family, given)
         if (score := check_classifier(prepared, classifier, self.registry)) is not None:
-            notice(f"classifier {prepared.classifier}: {score}")
+            notice(f"classifier {prepared.classifier}: {score}{'; ' + score.note if score.note else ''}")
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from counterlens.core.errors import UsageError, unknown
+from counterlens.core.errors import UsageError
 
 if TYPE_CHECKING:
     from counterlens.core.domain import Domain
@@ -103,15 +103,3 @@ def common_domain(asked: Sequence[Asked]) -> str:
     """The one domain that all images are of, else an empty string."""
     names = {one.domain for one in asked}
     return names.pop() if len(names) == 1 else ""
-
-
-def target_of(request: Request, labels: Sequence[str], probabilities: Sequence[float]) -> int:
-    """The index of the class asked for; without one, the most probable class that is not predicted."""
-    if request.target is None:
-        ranked = sorted(range(len(labels)), key=lambda k: probabilities[k], reverse=True)
-        return ranked[1]
-    if request.target in labels:
-        return list(labels).index(request.target)
-    if request.target.isdigit() and int(request.target) < len(labels):
-        return int(request.target)
-    raise unknown("target", request.target, labels)

@@ -16,7 +16,6 @@ from counterlens.core.digest import digest
 from counterlens.core.errors import UsageError
 from counterlens.core.prepare import Prepared
 from counterlens.core.problem import as_saved
-from counterlens.core.request import target_of
 from counterlens.core.types import Item, Scene, Studio
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, 
     ready = []
     labels = classifier.contract.labels
     for one, fit, image, p in zip(prepared.asked, fitted, images, before, strict=True):
-        source, target = int(p.argmax()), target_of(prepared.request, labels, p.tolist())
+        source, target = int(p.argmax()), _target(prepared.request.target, classifier, p)
         same = f"{one.name} is already decided as {labels[target]!r} (p = {p[target]:.2f}): nothing to explain"
         pixels = digest({"pixels": hashlib.sha256(fit.pixels.tobytes()).hexdigest(), "shape": fit.pixels.shape})
         item = Item(
@@ -74,6 +73,11 @@ def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, 
     if all(r.failure for r in ready):
         raise UsageError(f"{ready[0].failure}; choose another --target of: {', '.join(labels)}")
     return ready
+
+
+def _target(asked: str | None, classifier: Classifier, p: Tensor) -> int:
+    """The index of the class asked for; without one, the most probable class that is not predicted. p [K]."""
+    return classifier.label_index(asked) if asked is not None else int(p.argsort(descending=True)[1])
 
 
 def _fit(picture: Any, size: tuple[int, int], policy: str) -> Any:
