@@ -121,13 +121,8 @@ class Session:
 
     def _check(self, prepared: Prepared, classifier: Classifier, notice: Notice) -> None:
         """What only the opened classifier can tell: its labels, whether it has gradients, whether it works."""
-        labels, target = classifier.contract.labels, prepared.request.target
-        if len(labels) < 2:
-            raise UsageError(
-                f"classifier {prepared.classifier}: it has {len(labels)} label(s); at least two are needed"
-            )
-        if target is not None and target not in labels and not (target.isdigit() and int(target) < len(labels)):
-            raise unknown("target", target, labels)
+        if prepared.request.target is not None:
+            classifier.label_index(prepared.request.target)
         if not classifier.differentiable:
             given = prepared.given - {"gradient"}
             plan(prepared.composition, self.registry, prepared.family, given)
