@@ -94,7 +94,7 @@ class Pool:
                 merged |= _storages(entry.lent.modules)
         return sum(size for (where, _), size in merged.items() if device in (None, where))
 
-    def keys(self) -> tuple[Key, ...]:
+    def held(self) -> tuple[Key, ...]:
         """What is loaded now, least recently used first."""
         with self._lock:
             return tuple(self._held)
