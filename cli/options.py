@@ -15,7 +15,7 @@ Decorator = Callable[[Any], Any]
 
 
 class Noun(click.Group):
-    """A group that lists when no verb is given: ``counterlens methods --json`` is ``counterlens methods list --json``."""
+    """A group that lists when no verb is given: ``methods --json`` is ``methods list --json``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):

@@ -13,24 +13,15 @@ from typing import Any
 import click
 
 PATIENCE = 2.0  # seconds that may pass in silence
+MANY = 24  # a longer list is counted, not shown
 LULL = 10.0  # seconds between two progress lines where there is no terminal
 
 
 def emit_json(value: Any) -> None:
     """One object on one line of stdout; numbers that JSON does not have become null."""
+    from counterlens.core.files import plain
+
     click.echo(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
-
-
-def plain(value: Any) -> Any:
-    """The same value in JSON's own types."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        parts = [plain(part) for part in value]
-        return sorted(parts, key=str) if isinstance(value, (set, frozenset)) else parts
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, (str, int, bool, type(None))) else str(value)
 
 
 def rows(items: Iterable[Mapping[str, Any]], columns: Sequence[str], as_json: bool, empty: str = "nothing") -> None:
@@ -77,6 +68,8 @@ def _lines(item: Mapping[str, Any], indent: str) -> Iterator[str]:
         elif isinstance(value, (list, tuple)) and value and all(isinstance(part, Mapping) for part in value):
             yield f"{indent}{key}"
             yield from (f"{indent}  {', '.join(f'{k} {_text(v)}' for k, v in part.items())}" for part in value)
+        elif isinstance(value, (list, tuple)) and len(value) > MANY:
+            yield f"{indent}{key!s:<{width}}  {len(value)} values (all of them with --json)"
         else:
             yield f"{indent}{key!s:<{width}}  {_text(value)}".rstrip()
 
@@ -147,3 +140,16 @@ class Meter:
     def close(self) -> None:
         if self.bar is not None:
             self.bar.stop()
+
+
+def quieten() -> None:
+    """Keep the chatter of libraries off stderr: what matters comes as an error or a note of a record."""
+    import os
+    import warnings
+
+    for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning)

@@ -1,4 +1,4 @@
-"""Pieces and plugins in plain words, for ``pieces show``, ``plugins list`` and the reference pages. Imports no torch."""
+"""Pieces and plugins in plain words, for ``pieces show``, and the reference pages. No torch."""
 
 from __future__ import annotations
 

@@ -1,0 +1,116 @@
+"""``counterlens explain``: counterfactuals of pictures, one record each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from counterlens.cli import options, render
+
+COLUMNS = ("image", "source", "target", "flipped", "p_target_before", "p_target_after", "judge_flipped", "l1")
+COSTS = ("unet_evaluations", "seconds")
+UNFLIPPED = 3
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE…")
+@click.option("--target", "-t", metavar="CLASS", help="The class to turn into; the runner-up if not given.")
+@options.composition
+@options.networks
+@click.option("--prompt", help="Words for the source image, for text-conditioned pipelines.")
+@click.option("--map", type=click.Path(), help="Change map: a grey picture, white may change.")
+@click.option(
+    "--fit", type=click.Choice(["crop", "pad", "squash"]), default="crop", show_default=True, help="Make it square by."
+)
+@options.run
+@options.hardware
+@click.option("--force", is_flag=True, help="Go on with a classifier that looks broken.")
+@click.option("--dry-run", is_flag=True, help="Check everything and print the plan; load no weights.")
+@options.as_json
+@options.quiet
+@click.pass_context
+def explain(
+    ctx: click.Context,
+    images: tuple[str, ...],
+    out: str,
+    again: str,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    **how: Any,
+) -> None:
+    """Make the nearest realistic images that the classifier decides otherwise.
+
+    An IMAGE is a picture's path, or NAME:INDEX of an embedded domain, such as shapes:0. Files go into a run folder
+    below --out, with a report.html that opens offline. Exit code 3: at least one image did not flip.
+    """
+    request = {"images": images, **how}
+    if dry_run:
+        show_plan(request, as_json)
+        return
+    records = run(request, out, again, as_json, quiet)
+    if not as_json:
+        finish(records)
+    ctx.exit(code_of(records))
+
+
+def run(request: Mapping[str, Any], out: str, again: str, as_json: bool, quiet: bool) -> list[dict[str, Any]]:
+    """The records of a request; with ``as_json`` each is printed when it is there."""
+    loaded = options.registry()
+    render.quieten()
+    with render.progress(quiet) as meter:
+        meter("loading", 0, 1)
+        from counterlens.core.engine import explain as explained
+
+        records = []
+        for record in explained(_request(request), loaded, out=out, again=again, on_progress=meter):
+            records.append(record)
+            if as_json:
+                render.emit_json(record)
+    return records
+
+
+def code_of(records: list[dict[str, Any]]) -> int:
+    """0 when every image flipped, 1 when all of them failed, else 3."""
+    if records and all(record["failure"] for record in records):
+        return 1
+    return 0 if all(record["flipped"] for record in records) else UNFLIPPED
+
+
+def finish(records: list[dict[str, Any]]) -> None:
+    """The table, the failures, and where the files are."""
+    render.rows(records, (*COLUMNS, *COSTS), False, "no finished image (with --again never nothing is computed)")
+    for record in records:
+        if record["failure"]:
+            click.echo(f"{record['image']}: {record['failure']}", err=True)
+    if folder := next((run_of(record) for record in records if record["counterfactual"]), None):
+        click.echo(f"report: {folder / 'report.html'}")
+
+
+def run_of(record: Mapping[str, Any]) -> Path:
+    """The run folder of a record: the counterfactual lies in ``RUN/items/DIGEST/``."""
+    return Path(record["counterfactual"]).parents[2]
+
+
+def show_plan(request: Mapping[str, Any], as_json: bool) -> None:
+    """What would run: the settings and the rows of the plan. Nothing heavy is loaded."""
+    from counterlens.core.prepare import prepare, summary
+
+    prepared = prepare(_request(request), options.registry())
+    head = dict(summary(prepared))
+    plan = [vars(row) for row in prepared.plan]
+    if as_json:
+        render.emit_json({**head, "plan": plan})
+        return
+    render.fields(head, False)
+    shown = [{**row, "options": [f"{key}={value}" for key, value in row["options"].items()]} for row in plan]
+    render.table(shown, ("kind", "name", "options", "needs", "gives"))
+
+
+def _request(values: Mapping[str, Any]) -> Any:
+    from counterlens.core.request import Request
+
+    return Request(**values)
