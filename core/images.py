@@ -223,7 +223,7 @@ def _decode(path: Path, image: Image.Image) -> Picture:
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # MPO: a telephone's JPEG with a preview inside
         which = "page" if image.format == "TIFF" else "frame"
         notes.append(f"first {which} of {image.n_frames}")  # type: ignore[attr-defined]
-    if image.mode in {"RGB", "RGBA", "RGBX"} and any(";16" in str(tile) for tile in image.tile):
+    if image.mode in {"RGB", "RGBA", "RGBX"} and any(";16" in str(tile) for tile in getattr(image, "tile", ())):
         notes.append("16-bit colour, the upper 8 bits kept")
     image.load()
     if image.getexif().get(0x0112, 1) in range(2, 9):

@@ -185,6 +185,17 @@ def test_another_threads_hook_is_not_blamed_on_who_returns_first():
     assert names(pool) == ["a"]
 
 
+def test_a_gpu_is_limited_by_what_was_free_before_its_first_model(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda where: (100 * MIB, 200 * MIB))
+    pool = Pool()
+    assert pool._limit(Key("a", device="cuda")) == (85 * MIB, "cuda:1")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda where: (1 * MIB, 200 * MIB))
+    assert pool._limit(Key("b", device="cuda:1")) == (85 * MIB, "cuda:1")
+    assert pool._limit(Key("b")) == (None, None) and Pool(budget=5)._limit(Key("a", device="cuda")) == (5, None)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_has_a_limit_of_its_own(monkeypatch):
