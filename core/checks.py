@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from counterlens.core.accuracy import Accuracy, check, measure
-from counterlens.core.scenes import to_tensor
+from counterlens.core.images import to_tensor
 
 if TYPE_CHECKING:
     from counterlens.core.classifier import Classifier

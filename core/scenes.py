@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from counterlens.core.digest import digest
+from counterlens.core.digest import digest, image_digest
 from counterlens.core.errors import UsageError
+from counterlens.core.images import Fitted, fit, load, to_tensor
 from counterlens.core.prepare import Prepared
 from counterlens.core.problem import as_saved
+from counterlens.core.request import Asked
 from counterlens.core.types import Item, Scene, Studio
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, 
 
     An image already decided as the target is an error when it is alone, else a row with a failure.
     """
-    fitted = [_fit(one.picture, pipeline.size, prepared.request.fit) for one in prepared.asked]
+    fitted = [fit(one.picture, pipeline.size, prepared.request.fit) for one in prepared.asked]
     images = torch.stack([to_tensor(f.pixels) for f in fitted])
     before = _score(classifier, images, pipeline.device, prepared.request.batch)
     change = _map(prepared, pipeline.size)
@@ -54,41 +56,34 @@ def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, 
             "weights": weights,
         }
     )
-    ready = []
     labels = classifier.contract.labels
-    for one, fit, image, p in zip(prepared.asked, fitted, images, before, strict=True):
+    ready = []
+    for one, view, image, p in zip(prepared.asked, fitted, images, before, strict=True):
         source, target = int(p.argmax()), _target(prepared.request.target, classifier, p)
         same = f"{one.name} is already decided as {labels[target]!r} (p = {p[target]:.2f}): nothing to explain"
-        pixels = digest({"pixels": hashlib.sha256(fit.pixels.tobytes()).hexdigest(), "shape": fit.pixels.shape})
-        item = Item(
-            name=one.name,
-            pixels=fit.pixels,
-            digest=digest({"image": pixels, "target": labels[target], "common": common}),
-            target=labels[target],
-            label=one.label if one.label in labels else None,
-            notes=tuple(n for n in (*getattr(one.picture, "notes", ()), fit.note) if n),
-            origin={"image_digest": pixels, "domain": one.domain, "index": one.index},
-        )
+        item = _item(one, view, labels, target, common)
         ready.append(Ready(item, image, p, source, target, one.caption, change, same if source == target else None))
     if all(r.failure for r in ready):
         raise UsageError(f"{ready[0].failure}; choose another --target of: {', '.join(labels)}")
     return ready
 
 
+def _item(one: Asked, view: Fitted, labels: Sequence[str], target: int, common: str) -> Item:
+    """An image with its target; the digest says all that its result depends on."""
+    return Item(
+        name=one.name,
+        pixels=view.pixels,
+        digest=digest({"image": image_digest(view.pixels), "target": labels[target], "common": common}),
+        target=labels[target],
+        label=one.label if one.label in labels else None,
+        notes=tuple(note for note in (*one.picture.notes, view.note) if note),
+        origin={"image_digest": image_digest(view.pixels), "domain": one.domain, "index": one.index},
+    )
+
+
 def _target(asked: str | None, classifier: Classifier, p: Tensor) -> int:
     """The index of the class asked for; without one, the most probable class that is not predicted. p [K]."""
     return classifier.label_index(asked) if asked is not None else int(p.argsort(descending=True)[1])
-
-
-def _fit(picture: Any, size: tuple[int, int], policy: str) -> Any:
-    from counterlens.core import images
-
-    return images.fit(picture, size, policy)
-
-
-def to_tensor(pixels: np.ndarray) -> Tensor:
-    """uint8 [H,W,3] -> fp32 [3,H,W] in [-1,1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 127.5 - 1
 
 
 def _score(classifier: Classifier, images: Tensor, device: str, batch: int) -> Tensor:
@@ -101,9 +96,7 @@ def _map(prepared: Prepared, size: tuple[int, int]) -> Tensor | None:
     """The change map of the request, [1,H,W] in [0,1]; it must have the pipeline's or the picture's own shape."""
     if not prepared.request.map:
         return None
-    from counterlens.core import images
-
-    picture = images.load(Path(prepared.request.map))
+    picture = load(Path(prepared.request.map))
     grey = picture.pixels.mean(-1)
     if np.ptp(picture.pixels.astype(int), axis=-1).max() > 3:
         raise UsageError(f"{prepared.request.map}: a change map is grey (white may change); this one has colours")
@@ -111,7 +104,7 @@ def _map(prepared: Prepared, size: tuple[int, int]) -> Tensor | None:
     if grey.shape not in allowed:
         shapes = " or ".join(f"{w}x{h}" for h, w in sorted(allowed))
         raise UsageError(f"{prepared.request.map}: the map is {grey.shape[1]}x{grey.shape[0]}; it must be {shapes}")
-    fitted = _fit(picture, size, prepared.request.fit)
+    fitted = fit(picture, size, prepared.request.fit)
     return torch.from_numpy(np.ascontiguousarray(fitted.pixels)).float().mean(-1)[None] / 255
 
 
@@ -149,7 +142,3 @@ def scene_of(ready: Sequence[Ready], prepared: Prepared, pipeline: Pipeline, cla
         strength=torch.ones(len(ready), device=device),
         change_map=torch.stack(maps).to(device) if maps else None,
     )
-
-
-def with_failure(ready: Ready, failure: str) -> Ready:
-    return replace(ready, failure=failure)
