@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from counterlens.core.checks import check_classifier
-from counterlens.core.classifier import Classifier
+from counterlens.core.classifier import Classifier, open_classifier
 from counterlens.core.digest import digest, weight_hashes
 from counterlens.core.errors import CounterlensError, RunFailed
 from counterlens.core.plan import plan
@@ -116,7 +116,7 @@ class Session:
     def _classifier(self, stack: ExitStack, uri: str, prepared: Prepared) -> Classifier:
         device = prepared.key.device
         return stack.enter_context(
-            self.pool.lend(Key(uri, device=device), lambda key: self.open_classifier(uri, device))
+            self.pool.lend(Key(uri, device=device), lambda key: open_classifier(self.registry, uri, device))
         )
 
     def _check(self, prepared: Prepared, classifier: Classifier, notice: Notice) -> None:

@@ -28,7 +28,6 @@ class Method(BaseModel):
     search: str = "once"
     steps: int = Field(50, ge=1, description="steps of the whole trajectory")
     tau: float = Field(0.9, gt=0, lt=1, description="target probability that counts as reached")
-    control: bool = Field(False, description="a control of comparisons, not an explanation")
     control: bool = Field(False, description="a control to compare with, not an explanation")
     prefers: tuple[str, ...] = Field((), description="families to choose first where a domain has several")
 

@@ -222,7 +222,7 @@ def sections_of(registry: Registry, manifest: Record, records: Sequence[Record])
     """What plugins add to a report, as (title, HTML); a plugin that fails is a section that says so."""
     from html import escape
 
-    found = []
+    found: list[tuple[str, str]] = []
     for hook in registry.pm.hook.counterlens_report_sections.get_hookimpls():
         try:
             found += list(hook.function(report={"manifest": manifest, "records": list(records)}))
