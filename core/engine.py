@@ -110,7 +110,7 @@ class Session:
         finally:
             run.finish(status, flipped=sum(bool(r["flipped"]) for r in records), asked=len(ready))
             if records:
-                _report(run, records)
+                _report(run, records, self.registry)
             hook.counterlens_run_done(manifest=manifest)
 
     def _classifier(self, stack: ExitStack, uri: str, prepared: Prepared) -> Classifier:
@@ -244,10 +244,10 @@ def _weights(model: str) -> dict[str, str]:
     return weight_hashes(folder) if folder.is_dir() else {"id": model}
 
 
-def _report(run: Run, records: list[dict[str, Any]]) -> None:
-    from counterlens.core.report import write_report
+def _report(run: Run, records: list[dict[str, Any]], registry: Registry) -> None:
+    from counterlens.core.report import sections_of, write_report
 
-    write_report(run.path, run.manifest, records)
+    write_report(run.path, run.manifest, records, sections_of(registry, run.manifest, records))
 
 
 def _reset_peak(device: str) -> None:

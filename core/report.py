@@ -225,7 +225,8 @@ def sections_of(registry: Registry, manifest: Record, records: Sequence[Record])
     found: list[tuple[str, str]] = []
     for hook in registry.pm.hook.counterlens_report_sections.get_hookimpls():
         try:
-            found += list(hook.function(report={"manifest": manifest, "records": list(records)}))
+            ask: Any = hook.function
+            found += list(ask(report={"manifest": manifest, "records": list(records)}))
         except Exception as error:  # a stranger's section must not take the report down
             found.append((hook.plugin_name, f"<p>left out: {escape(f'{type(error).__name__}: {error}')}</p>"))
     return found
