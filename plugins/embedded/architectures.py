@@ -19,8 +19,8 @@ TEXT = 96  # width of a text token
 def scheduler(steps_offset: int = 0) -> DDIMScheduler:
     """Cosine noise levels, deterministic DDIM, velocity prediction.
 
-    Epsilon prediction was tried first: after as many steps its backgrounds drift to glaring colours, because at high noise
-    a small error in epsilon is a large one in the image.
+    Epsilon prediction was tried first: after as many steps its backgrounds drift to glaring colours, because at high
+    noise a small error in epsilon is a large one in the image.
     """
     from diffusers import DDIMScheduler
 

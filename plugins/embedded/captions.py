@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -90,11 +91,11 @@ def class_prompt(name: str) -> str:
 
 def _merge(pieces: list[str], merges: dict[tuple[str, str], int]) -> list[str]:
     while True:
-        ranked = [(merges[pair], i) for i, pair in enumerate(zip(pieces, pieces[1:])) if pair in merges]
+        ranked = [(merges[pair], i) for i, pair in enumerate(itertools.pairwise(pieces)) if pair in merges]
         if not ranked:
             return pieces
         i = min(ranked)[1]
-        pieces = pieces[:i] + [pieces[i] + pieces[i + 1]] + pieces[i + 2 :]
+        pieces = [*pieces[:i], pieces[i] + pieces[i + 1], *pieces[i + 2 :]]
 
 
 def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:

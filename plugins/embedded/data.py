@@ -12,7 +12,7 @@ from counterlens.plugins.embedded import digits, shapes
 
 DOMAINS = ("shapes", "digits")
 CIRCULAR = ("hue", "background", "angle")
-TARGETS = ("spikiness", "size", "cx", "cy", "lobes") + tuple(f"{n}_{f}" for n in CIRCULAR for f in ("cos", "sin"))
+TARGETS = ("spikiness", "size", "cx", "cy", "lobes", *tuple(f"{n}_{f}" for n in CIRCULAR for f in ("cos", "sin")))
 SHORTCUT = 0.95  # share of training images whose background says the class
 RANGES = {
     "spikiness": (0.5, 0.29),

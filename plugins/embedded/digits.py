@@ -30,16 +30,16 @@ def _all() -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def split_indices() -> dict[str, np.ndarray]:
-    """Indices of each split, stratified by class; ``train`` and ``train-judge`` share no image, ``train-all`` is both."""
+    """Indices of each split, stratified by class; ``train-all`` is ``train`` and ``train-judge``, which are apart."""
     _, labels = _all()
     rng = np.random.default_rng(SEED)
     parts: dict[str, list[np.ndarray]] = {"test": [], "val": [], "train": [], "train-judge": []}
     for digit in range(len(CLASSES)):
         mine = rng.permutation(np.flatnonzero(labels == digit))
-        test, val = (int(round(SHARES[name] * len(mine))) for name in ("test", "val"))
+        test, val = (round(SHARES[name] * len(mine)) for name in ("test", "val"))
         rest = mine[test + val :]
         cut = len(rest) // 2
-        for name, piece in zip(parts, (mine[:test], mine[test : test + val], rest[:cut], rest[cut:])):
+        for name, piece in zip(parts, (mine[:test], mine[test : test + val], rest[:cut], rest[cut:]), strict=True):
             parts[name].append(piece)
     splits = {name: np.sort(np.concatenate(pieces)) for name, pieces in parts.items()}
     # sorted by the data set's own order, so that neighbours are of mixed classes

@@ -28,7 +28,7 @@ def tokenizer_folder() -> Path:
 
 
 def write_model(folder: Path, model: nn.Module) -> None:
-    """``save_pretrained`` in half precision; a config without its stored type, so that loaders choose fp32 themselves."""
+    """``save_pretrained`` in half precision; the config says fp32, which is what loaders then make of it."""
     model.half().save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
     config = folder / "config.json"
     content = json.loads(config.read_text())
@@ -62,7 +62,7 @@ def write_ddpm(out: Path, domain: str, unet: nn.Module) -> None:
 
 
 def write_clip(out: Path, domain: str, clip: nn.Module) -> None:
-    """Image encoder and text encoder into ``kandinsky22-prior``; text encoder and tokenizer into ``stable-diffusion``."""
+    """Image and text encoder into ``kandinsky22-prior``, text encoder into ``stable-diffusion``, with tokenizers."""
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
     state = clip.state_dict()

@@ -116,7 +116,7 @@ class Fit:
                 self.save()
                 saved = time.monotonic()
         with torch.no_grad():
-            for param, mean in zip(self.params, self.average):
+            for param, mean in zip(self.params, self.average, strict=True):
                 param.copy_(mean)
         self.model.eval().requires_grad_(False)
         return self.record(name)

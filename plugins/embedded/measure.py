@@ -33,7 +33,7 @@ def precision_recall(real: Tensor, made: Tensor) -> tuple[float, float]:
 
 
 def memorised(images: Tensor, held_out: Tensor, train: Tensor) -> dict[str, float]:
-    """Distance to the nearest training image: made over held-out (median), and share of made nearer than 1 % of held-out."""
+    """Distances to the nearest training image: made over held-out (medians), and how often made is suspiciously near."""
     near = [torch.cdist(x.flatten(1), train.flatten(1)).amin(1) for x in (images, held_out)]
     return {
         "nearest_training_ratio": round(float(near[0].median() / near[1].median()), 3),
@@ -55,7 +55,7 @@ def of_nets(domain: str, root: Path) -> dict[str, object]:
     figures["shortcut_follows_background"] = round(accuracy(loaded["shortcut"], images[apart], said[apart]), 4)
     wanted = data.factor_targets(drawn)
     lost = (loaded["regressor"](images) - wanted).square().sum(0) / (wanted - wanted.mean(0)).square().sum(0)
-    figures["regressor_r2"] = {n: round(1 - float(v), 4) for n, v in zip(data.TARGETS, lost)}
+    figures["regressor_r2"] = {n: round(1 - float(v), 4) for n, v in zip(data.TARGETS, lost, strict=True)}
     return figures
 
 

@@ -1,8 +1,8 @@
 """Kiki and Bouba: 32x32 RGB images drawn from known factors.
 
 The outline is ``r(p) = size * (1 - depth * p**a)`` where ``p`` in [0,1] runs from the tip of a lobe to the valley
-beside it. One number decides the class: ``a = 2**(1.4 * (1 - 2 * spikiness))``. At one half the flanks of a lobe are straight
-(``a`` = 1); below, they bulge outwards (bouba); above, they cave in and leave a spike (kiki).
+beside it. One number decides the class: ``a = 2**(1.4 * (1 - 2 * spikiness))``. At one half the flanks of a lobe are
+straight (``a`` = 1); below, they bulge outwards (bouba); above, they cave in and leave a spike (kiki).
 """
 
 from __future__ import annotations
@@ -111,11 +111,12 @@ def true_counterfactual(index: int, split: str = "test") -> np.ndarray:
 
 
 def with_shortcut(drawn: list[Factors], share: float, seed: int) -> list[Factors]:
-    """The factors with backgrounds redrawn: warm half of the hues for kiki, cold half for bouba, in ``share`` of the images."""
+    """The factors with other backgrounds: hues below 1/2 for kiki, above for bouba, in ``share`` of the images."""
     rng = np.random.default_rng(seed)
     agree = rng.uniform(size=len(drawn)) < share
     hue = rng.uniform(0, 0.5, size=len(drawn))
-    return [replace(f, background=float(h + 0.5 * ((f.label == 0) == bool(a)))) for f, a, h in zip(drawn, agree, hue)]
+    upper = [(f.label == 0) == bool(a) for f, a in zip(drawn, agree, strict=True)]
+    return [replace(f, background=float(h + 0.5 * u)) for f, h, u in zip(drawn, hue, upper, strict=True)]
 
 
 def shortcut_label(f: Factors) -> int:

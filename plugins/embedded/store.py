@@ -1,4 +1,4 @@
-"""Where the weights of the domains lie, and whether they are whole: every file's sha256 is in ``weights/hashes.json``."""
+"""Where the weights of the domains lie, and whether they are whole: ``weights/hashes.json`` has every file's sha256."""
 
 from __future__ import annotations
 

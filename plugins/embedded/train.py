@@ -1,4 +1,4 @@
-"""Train the parts of a domain: ``python -m counterlens.plugins.embedded.train DOMAIN [PART ...] [--out DIR] [--steps N]``."""
+"""Train parts of a domain: ``python -m counterlens.plugins.embedded.train DOMAIN [PART ...] [--out DIR] [--steps N]``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARTS = {
 
 
 def train(domain: str, part: str, out: Path, work: Path | None = None, steps: int | None = None, seed: int = 0) -> None:
-    """Train one part into ``out``; checkpoints live in ``work`` (default ``out/checkpoints``), and a killed run resumes there."""
+    """Train one part into ``out``; a killed run resumes from ``work`` (default ``out/checkpoints``)."""
     if domain not in PARTS:
         raise ValueError(f"no domain {domain!r}; there are {', '.join(PARTS)}")
     if part not in PARTS[domain]:

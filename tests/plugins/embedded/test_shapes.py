@@ -11,7 +11,7 @@ from counterlens.plugins.embedded import shapes
 
 def test_rendering_the_factors_gives_the_bytes():
     pictures, labels, drawn = shapes.images("test", 40)
-    assert all(np.array_equal(shapes.render(f), p) for f, p in zip(drawn, pictures))
+    assert all(np.array_equal(shapes.render(f), p) for f, p in zip(drawn, pictures, strict=True))
     assert pictures.dtype == np.uint8 and pictures.shape == (40, 32, 32, 3)
     assert set(labels) == {0, 1}
 

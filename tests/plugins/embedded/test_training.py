@@ -42,7 +42,7 @@ def test_resuming_after_a_kill_equals_an_uninterrupted_run(tmp_path, monkeypatch
         Fit(small(), tmp_path / "b", 20, 1e-2).run(dies, "killed")
     again = Fit(small(), tmp_path / "b", 20, 1e-2)
     again.run(loss_of, "again")
-    for one, other in zip(whole.model.parameters(), again.model.parameters()):
+    for one, other in zip(whole.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(one, other)
     assert not list(tmp_path.rglob("*.partial"))
 
@@ -64,7 +64,7 @@ def test_train_writes_a_net_that_loads(tmp_path, monkeypatch):
 def test_every_small_net_has_a_recipe():
     for (domain, part), recipe in train_nets.RECIPES.items():
         assert part in PARTS[domain] and recipe.architecture in nets.ARCHITECTURES
-    with pytest.raises(ValueError, match="digits, shapes|shapes, digits"):
+    with pytest.raises(ValueError, match="shapes, digits"):
         train("shape", "ddpm", None)
     with pytest.raises(ValueError, match="stable-diffusion"):
         train("shapes", "sd", None)
