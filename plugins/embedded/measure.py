@@ -33,7 +33,7 @@ def precision_recall(real: Tensor, made: Tensor) -> tuple[float, float]:
 
 
 def memorised(images: Tensor, held_out: Tensor, train: Tensor) -> dict[str, float]:
-    """Distances to the nearest training image: made over held-out (medians), and how often made is suspiciously near."""
+    """Distances to the nearest training image: made over held-out (medians), and how often it is suspiciously near."""
     near = [torch.cdist(x.flatten(1), train.flatten(1)).amin(1) for x in (images, held_out)]
     return {
         "nearest_training_ratio": round(float(near[0].median() / near[1].median()), 3),
