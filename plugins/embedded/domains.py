@@ -28,6 +28,13 @@ class Embedded(Domain):
         return store.record(cls.name)
 
     @classmethod
+    def train(cls, **how: Any) -> Mapping[str, Any]:
+        """Train again; ``how`` as in ``train.train_domain`` (out, parts, seed, device, on_progress)."""
+        from counterlens.plugins.embedded.train import train_domain
+
+        return train_domain(cls.name, **how)
+
+    @classmethod
     def check(cls, index: int, split: str) -> None:
         if split not in SPLITS:
             raise unknown("split", split, SPLITS)

@@ -6,15 +6,19 @@ same steps as one that was not.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from counterlens.core import files
 
 EVERY_S = 60.0  # seconds between checkpoints
 
@@ -24,30 +28,46 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * min(1.0, (step + 1) / min(100, steps)) * max(0.02, 1 - step / steps)
 
 
-def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
-    """Write under a temporary name, then rename: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    write(partial)
-    os.replace(partial, path)
+def write(path: Path, data: bytes) -> None:
+    """Whole or not at all; a full disk or a folder that is not ours is an error that says so."""
+    with files.explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_atomic(path, data)
 
 
-def machine() -> str:
+def machine(device: str) -> str:
     """What the training ran on, in words."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{os.cpu_count()} CPU cores"
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{threads} thread{'s' * (threads > 1)} of {os.cpu_count()} CPU cores"
+
+
+def to_stderr(what: str, done: int, total: int, note: str = "") -> None:
+    if done % 50 == 0 or done == total:
+        print(f"{what} {done}/{total}{note}", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How to train: the seed, the device, and who is told ``(what, done, total)`` after every step."""
+
+    seed: int = 0
+    device: str = "cpu"
+    on_progress: Callable[[str, int, int], None] | None = None
+
+
+DEFAULT = Setup()
 
 
 class Fit:
     """One training run of a module; state lives in ``folder/checkpoint.pt`` (tensors and numbers only)."""
 
     def __init__(
-        self, model: nn.Module, folder: Path, steps: int, lr: float, seed: int = 0, decay: float = 0.999
+        self, model: nn.Module, folder: Path, steps: int, lr: float, setup: Setup = DEFAULT, decay: float = 0.999
     ) -> None:
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = model.to(self.device)
-        self.folder, self.steps, self.lr, self.seed, self.decay = folder, steps, lr, seed, decay
+        self.setup, self.model = setup, model.to(setup.device)
+        self.folder, self.steps, self.lr, self.decay = folder, steps, lr, decay
         self.params = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.params, lr=lr, weight_decay=1e-4, betas=(0.9, 0.99))
         self.average = [p.detach().clone() for p in self.params]
@@ -63,27 +83,33 @@ class Fit:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
-            "numbers": [self.step, self.seconds, self.loss],
+            "numbers": [self.step, self.seconds, self.loss, self.setup.seed],
             "losses": self.losses,
         }
-        write_atomic(self.path, lambda p: torch.save(state, p))
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write(self.path, buffer.getvalue())
 
     def resume(self) -> bool:
+        """Go on where an earlier run of the same seed was; the run of another seed is begun afresh."""
         if not self.path.exists():
             return False
-        state = torch.load(self.path, weights_only=True, map_location=self.device)
+        state = torch.load(self.path, weights_only=True, map_location=self.setup.device)
+        step, seconds, loss, *seed = state["numbers"]
+        if seed and seed[0] != self.setup.seed:
+            return False
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average = state["average"]
-        self.step, self.seconds, self.loss = int(state["numbers"][0]), *state["numbers"][1:]
+        self.step, self.seconds, self.loss = int(step), seconds, loss
         self.losses = state["losses"]
         return True
 
     def one_step(self, loss_of: Callable[[nn.Module], Tensor]) -> float:
-        torch.manual_seed(self.seed * 10_000_019 + self.step)
+        torch.manual_seed(self.setup.seed * 10_000_019 + self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.steps, self.lr)
-        with torch.autocast(self.device, torch.bfloat16):
+        with torch.autocast(self.setup.device.partition(":")[0], torch.bfloat16):
             loss = loss_of(self.model)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -104,14 +130,7 @@ class Fit:
             loss = self.one_step(loss_of)
             self.loss = loss if self.loss != self.loss else 0.98 * self.loss + 0.02 * loss
             self.seconds += time.monotonic() - start
-            if self.step % 50 == 0 or self.step == self.steps:
-                self.losses.append([float(self.step), self.loss])
-                left = self.seconds / self.step * (self.steps - self.step)
-                print(
-                    f"{name} {self.step}/{self.steps} loss {self.loss:.4f} {self.seconds:.0f} s, {left:.0f} s left",
-                    file=sys.stderr,
-                    flush=True,
-                )
+            self.tell(name)
             if time.monotonic() - saved > EVERY_S or self.step == self.steps:
                 self.save()
                 saved = time.monotonic()
@@ -121,15 +140,23 @@ class Fit:
         self.model.eval().requires_grad_(False)
         return self.record(name)
 
+    def tell(self, name: str) -> None:
+        if self.step % 50 == 0 or self.step == self.steps:
+            self.losses.append([float(self.step), self.loss])
+        if self.setup.on_progress:
+            return self.setup.on_progress(name, self.step, self.steps)
+        left = self.seconds / self.step * (self.steps - self.step)
+        to_stderr(name, self.step, self.steps, f" loss {self.loss:.4f} {self.seconds:.0f} s, {left:.0f} s left")
+
     def record(self, name: str) -> dict[str, object]:
         return {
             "part": name,
             "steps": self.steps,
-            "seed": self.seed,
+            "seed": self.setup.seed,
             "learning_rate": self.lr,
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "seconds": round(self.seconds, 1),
-            "machine": machine(),
+            "machine": machine(self.setup.device),
             "torch": torch.__version__.split("+")[0],
             "losses": [[int(s), round(v, 5)] for s, v in self.losses[:: max(1, len(self.losses) // 20)]],
             "final_loss": round(self.loss, 5),
@@ -137,4 +164,4 @@ class Fit:
 
 
 def write_json(path: Path, content: object) -> None:
-    write_atomic(path, lambda p: p.write_text(json.dumps(content, indent=1) + "\n"))
+    write(path, (json.dumps(content, indent=1) + "\n").encode())

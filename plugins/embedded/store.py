@@ -20,9 +20,11 @@ def sha256(path: Path) -> str:
 
 def write_hashes(root: Path = WEIGHTS) -> None:
     """Note the sha256 of every weights file below ``root``; after training, not by users."""
-    files = sorted(p for p in root.rglob("*.safetensors"))
+    files = sorted(root.rglob("*.safetensors"))
     content = {p.relative_to(root).as_posix(): sha256(p) for p in files}
     (root / "hashes.json").write_text(json.dumps(content, indent=1) + "\n")
+    for cache in (hashes, checked):
+        cache.cache_clear()
 
 
 @lru_cache(maxsize=4)

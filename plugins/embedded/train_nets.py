@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from counterlens.plugins.embedded import data
-from counterlens.plugins.embedded.fit import Fit, write_json
+from counterlens.plugins.embedded.fit import DEFAULT, Fit, Setup, write_json
 from counterlens.plugins.embedded.nets import ARCHITECTURES, save_net
 
 
@@ -54,13 +54,13 @@ def loss_function(domain: str, part: str, split: str, noise: float) -> Callable[
     return loss_of
 
 
-def train_net(domain: str, part: str, work: Path, out: Path, steps: int | None = None, seed: int = 0) -> None:
+def train_net(domain: str, part: str, work: Path, out: Path, steps: int | None = None, setup: Setup = DEFAULT) -> None:
     """Train one net and write ``out/nets/PART.safetensors`` and its record."""
     recipe = RECIPES[domain, part]
-    torch.manual_seed(seed)
+    torch.manual_seed(setup.seed)
     labels = data.TARGETS if part == "regressor" else data.classes(domain)
     net = ARCHITECTURES[recipe.architecture](len(labels), recipe.width)
-    fit = Fit(net, work / part, steps or recipe.steps, recipe.lr, seed, decay=0.99)
+    fit = Fit(net, work / part, steps or recipe.steps, recipe.lr, setup, decay=0.99)
     record = fit.run(loss_function(domain, part, recipe.split, recipe.noise), f"{domain} {part}")
     # the averaged weights need batch statistics of their own
     refresh_statistics(net, data.load(domain, recipe.split)[0], recipe.noise)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from counterlens.plugins.embedded import architectures, captions, data, export
-from counterlens.plugins.embedded.fit import Fit, write_json
+from counterlens.plugins.embedded.fit import DEFAULT, Fit, Setup, write_json
 
 Loss = Callable[[nn.Module], Tensor]
 COPIES = 12  # of each digit for the generators: as it is, and eleven slightly moved ones
@@ -29,7 +29,7 @@ class Recipe:
 
 RECIPES: dict[tuple[str, str], Recipe] = {
     ("shapes", "ddpm"): Recipe(2200, 1.2e-3, batch=32),
-    ("shapes", "clip"): Recipe(400, 1e-3, batch=128, decay=0.99),
+    ("shapes", "clip"): Recipe(900, 1e-3, batch=128, decay=0.99),
     ("shapes", "vae"): Recipe(800, 2e-3, decay=0.99),
     ("shapes", "kandinsky22"): Recipe(2000, 1.2e-3, batch=32),
     ("shapes", "stable-diffusion"): Recipe(2000, 1.2e-3, batch=32),
@@ -167,12 +167,12 @@ def build(domain: str, part: str, batch: int, out: Path) -> tuple[nn.Module, Los
     return architectures.latent_unet(part, domain), latent_loss(domain, part, batch, out)
 
 
-def train_part(domain: str, part: str, work: Path, out: Path, steps: int | None = None, seed: int = 0) -> None:
+def train_part(domain: str, part: str, work: Path, out: Path, steps: int | None = None, setup: Setup = DEFAULT) -> None:
     """Train one part and write it under ``out``; latent parts read the CLIP and the VAE there."""
     recipe = RECIPES[domain, part]
-    torch.manual_seed(seed)
+    torch.manual_seed(setup.seed)
     model, loss_of = build(domain, part, recipe.batch, out)
-    fit = Fit(model, work / part, steps or recipe.steps, recipe.lr, seed, recipe.decay)
+    fit = Fit(model, work / part, steps or recipe.steps, recipe.lr, setup, recipe.decay)
     record = fit.run(loss_of, f"{domain} {part}") | {"batch": recipe.batch}
     export.WRITERS[part](out, domain, model.cpu())
     write_json(out / "records" / f"{part}.json", record)

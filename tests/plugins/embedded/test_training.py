@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from counterlens.core.errors import UsageError
 from counterlens.plugins.embedded import data, nets, train_nets
 from counterlens.plugins.embedded.fit import Fit, learning_rate
 from counterlens.plugins.embedded.train import PARTS, train
@@ -44,7 +45,7 @@ def test_resuming_after_a_kill_equals_an_uninterrupted_run(tmp_path, monkeypatch
     again.run(loss_of, "again")
     for one, other in zip(whole.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(one, other)
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob("*.tmp-*"))
 
 
 def test_learning_rate_rises_and_falls():
@@ -64,7 +65,7 @@ def test_train_writes_a_net_that_loads(tmp_path, monkeypatch):
 def test_every_small_net_has_a_recipe():
     for (domain, part), recipe in train_nets.RECIPES.items():
         assert part in PARTS[domain] and recipe.architecture in nets.ARCHITECTURES
-    with pytest.raises(ValueError, match="shapes, digits"):
+    with pytest.raises(UsageError, match="did you mean 'shapes'"):
         train("shape", "ddpm", None)
-    with pytest.raises(ValueError, match="stable-diffusion"):
+    with pytest.raises(UsageError, match="stable-diffusion"):
         train("shapes", "sd", None)
