@@ -216,7 +216,7 @@ class Desk:
     def _write(self, done: Counterfactual, one: Ready, run: Run, costs: dict[str, Any]) -> dict[str, Any]:
         record = record_of(done, self.prepared, self.classifier, self._judged(done, one), costs)
         record["counterfactual"] = str(run.path / "items" / one.item.digest / "counterfactual.png")
-        run.write_item(one.item.digest, record, pictures_of(done))
+        run.write_item(one.item.digest, record, pictures_of(done, one.place))
         run.log({"event": "item", "digest": one.item.digest, "flipped": record["flipped"]})
         return record
 

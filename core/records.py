@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -110,8 +110,9 @@ def to_pixels(image: Tensor) -> np.ndarray:
     return ((image / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
-def pictures_of(done: Counterfactual) -> dict[str, Image.Image]:
-    """The files of an item: source, counterfactual, signed difference (grey is no change, x1), map."""
+def pictures_of(done: Counterfactual, place: Callable[[np.ndarray], np.ndarray] | None) -> dict[str, Image.Image]:
+    """The files of an item: source, counterfactual, signed difference (grey is no change), map, and the photograph
+    with the counterfactual put back, where it was cropped or scaled."""
     after, before = to_pixels(done.image), done.item.pixels
     difference = 127.5 + (after.astype(np.float64) - before) / 2
     pictures = {
@@ -119,6 +120,8 @@ def pictures_of(done: Counterfactual) -> dict[str, Image.Image]:
         "counterfactual": Image.fromarray(after),
         "difference": Image.fromarray(difference.round().astype(np.uint8)),
     }
+    if place is not None:
+        pictures["photo"] = Image.fromarray(place(after))
     if done.map is not None:
         pictures["mask"] = Image.fromarray((done.map[0] * 255).round().byte().cpu().numpy())
     return pictures

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ready:
-    """An item whose source has been scored: ``image`` [3,H,W] in [-1,1], ``before`` [K], class indices."""
+    """An item whose source has been scored: ``image`` [3,H,W] in [-1,1], ``before`` [K], class indices.
+
+    ``place`` puts edited pixels back into the photograph they were cropped or scaled from.
+    """
 
     item: Item
     image: Tensor
@@ -36,6 +40,7 @@ class Ready:
     target: int
     caption: str = ""
     map: Tensor | None = None
+    place: Callable[[np.ndarray], np.ndarray] | None = None
     failure: str | None = None
 
 
@@ -62,7 +67,9 @@ def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, 
         source, target = int(p.argmax()), _target(prepared.request.target, classifier, p)
         same = f"{one.name} is already decided as {labels[target]!r} (p = {p[target]:.2f}): nothing to explain"
         item = _item(one, view, labels, target, common)
-        ready.append(Ready(item, image, p, source, target, one.caption, change, same if source == target else None))
+        place = None if view.pixels.shape == one.picture.pixels.shape else partial(view.place, one.picture)
+        failure = same if source == target else None
+        ready.append(Ready(item, image, p, source, target, one.caption, change, place, failure))
     if all(r.failure for r in ready):
         raise UsageError(f"{ready[0].failure}; choose another --target of: {', '.join(labels)}")
     return ready
