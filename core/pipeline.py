@@ -29,9 +29,27 @@ class Pipeline:
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
     others: Mapping[str, Any] = field(default_factory=dict)  # tokenizers, image processors
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of model_index.json and the pool key's options
+    offload: bool = False  # networks wait on the CPU until they are used
 
     family: ClassVar[str] = ""
-    branches: ClassVar[tuple[str, ...]] = ("free",)
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Conditions under which the network can be asked, the empty one first."""
+        return ("free",)
+
+    def use(self, name: str) -> Any:
+        """The network of that name, ready on the device; with ``offload`` the others go back to the CPU.
+
+        They stay while a gradient is recorded, because going backward needs their weights where they were.
+        """
+        if self.offload:
+            for other, module in self.modules.items():
+                if other != name and not torch.is_grad_enabled():
+                    module.to("cpu")
+            self.modules[name].to(self.device)
+        return self.modules[name]
 
     @property
     def unet(self) -> nn.Module:

@@ -1,0 +1,1 @@
+"""Loaded pipelines, a file a family; these import torch and are imported when a family loads."""
