@@ -112,7 +112,7 @@ def _map(prepared: Prepared, size: tuple[int, int]) -> Tensor | None:
         shapes = " or ".join(f"{w}x{h}" for h, w in sorted(allowed))
         raise UsageError(f"{prepared.request.map}: the map is {grey.shape[1]}x{grey.shape[0]}; it must be {shapes}")
     fitted = fit(picture, size, prepared.request.fit)
-    return torch.from_numpy(np.ascontiguousarray(fitted.pixels)).float().mean(-1)[None] / 255
+    return to_tensor(fitted.pixels).mean(0, keepdim=True) / 2 + 0.5
 
 
 def seed_of(item: Item, seed: int) -> int:
