@@ -21,7 +21,10 @@ class Embedded(Domain):
 
     @classmethod
     def models(cls) -> Mapping[str, Path]:
-        return {family: store.checked(path) for family, path in store.pipelines(cls.name).items()}
+        found = store.pipelines(cls.name)
+        if "kandinsky22" in found:  # its image encoder lies beside it
+            store.checked(found["kandinsky22"].with_name("kandinsky22-prior"))
+        return {family: store.checked(path) for family, path in found.items()}
 
     @classmethod
     def record(cls) -> Mapping[str, Any]:
