@@ -1,3 +1,121 @@
-"""counterlens: why did the classifier decide so? Visual counterfactuals with diffusion models."""
+"""counterlens: why did the classifier decide so? Visual counterfactuals with diffusion models.
+
+The public face. Names are imported when they are first used, so that ``import counterlens`` loads no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from counterlens.core.classifier import Classifier, Contract
+    from counterlens.core.domain import Domain, Sample
+    from counterlens.core.engine import Session, explain
+    from counterlens.core.errors import CounterlensError, MissingError, PlanError, RunFailed, UsageError
+    from counterlens.core.family import Family
+    from counterlens.core.hookspecs import hookimpl
+    from counterlens.core.levels import Estimate
+    from counterlens.core.methods import Method
+    from counterlens.core.network import Step
+    from counterlens.core.pieces import (
+        Captioner,
+        Combiner,
+        Editor,
+        Guidance,
+        Inverter,
+        Masker,
+        Metric,
+        Regularizer,
+        Search,
+    )
+    from counterlens.core.pipeline import Pipeline
+    from counterlens.core.pool import Pool
+    from counterlens.core.prepare import prepare
+    from counterlens.core.problem import Problem, View
+    from counterlens.core.registry import Registry, load
+    from counterlens.core.request import Request
+    from counterlens.core.types import Scene
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "classifier": ("Classifier", "Contract"),
+    "domain": ("Domain", "Sample"),
+    "engine": ("Session", "explain"),
+    "errors": ("CounterlensError", "MissingError", "PlanError", "RunFailed", "UsageError"),
+    "family": ("Family",),
+    "hookspecs": ("hookimpl",),
+    "levels": ("Estimate",),
+    "methods": ("Method",),
+    "network": ("Step",),
+    "pieces": (
+        "Captioner",
+        "Combiner",
+        "Editor",
+        "Guidance",
+        "Inverter",
+        "Masker",
+        "Metric",
+        "Regularizer",
+        "Search",
+    ),
+    "pipeline": ("Pipeline",),
+    "pool": ("Pool",),
+    "prepare": ("prepare",),
+    "problem": ("Problem", "View"),
+    "registry": ("Registry", "load"),
+    "request": ("Request",),
+    "types": ("Scene",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Captioner",
+    "Classifier",
+    "Combiner",
+    "Contract",
+    "CounterlensError",
+    "Domain",
+    "Editor",
+    "Estimate",
+    "Family",
+    "Guidance",
+    "Inverter",
+    "Masker",
+    "Method",
+    "Metric",
+    "MissingError",
+    "Pipeline",
+    "PlanError",
+    "Pool",
+    "Problem",
+    "Registry",
+    "Regularizer",
+    "Request",
+    "RunFailed",
+    "Sample",
+    "Scene",
+    "Search",
+    "Session",
+    "Step",
+    "UsageError",
+    "View",
+    "explain",
+    "hookimpl",
+    "load",
+    "prepare",
+]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _HOME:
+        raise AttributeError(f"module 'counterlens' has no attribute {name!r}")
+    value = getattr(import_module(f"counterlens.core.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
