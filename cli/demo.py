@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,6 @@ def demo(
     render.quieten()
     blocks = []
     with render.progress(quiet) as meter:
-        meter("loading", 0, 1)
         from counterlens.core.engine import Session
 
         session = Session(options.registry())
@@ -67,6 +66,7 @@ class Stage:
     out: Path
     how: Mapping[str, Any]
     meter: Any
+    said: set[str] = field(default_factory=set)
 
     @property
     def domain(self) -> type[Domain]:
@@ -107,13 +107,19 @@ class Stage:
                 render.emit_json({"domain": self.name, **record})
         return found
 
+    def _note(self, line: str) -> None:
+        """The same words of several methods are said once."""
+        if line not in self.said:
+            self.said.add(line)
+            self.meter.note(line)
+
     def records(self, method: str, target: str, images: Sequence[str]) -> Iterator[dict[str, Any]]:
         from counterlens.core.prepare import prepare
         from counterlens.core.request import Request
 
         request = Request(images=tuple(images), target=target, method=method, **self.how)
         prepared = prepare(request, self.session.registry)
-        yield from self.session.run(prepared, self.out / "runs", "missing", self.meter)
+        yield from self.session.run(prepared, self.out / "runs", "missing", self.meter, self._note)
 
 
 def summary(domain: str, method: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

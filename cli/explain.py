@@ -62,11 +62,11 @@ def run(request: Mapping[str, Any], out: str, again: str, as_json: bool, quiet: 
     loaded = options.registry()
     render.quieten()
     with render.progress(quiet) as meter:
-        meter("loading", 0, 1)
         from counterlens.core.engine import explain as explained
 
         records = []
-        for record in explained(_request(request), loaded, out=out, again=again, on_progress=meter):
+        found = explained(_request(request), loaded, out=out, again=again, on_progress=meter, on_notice=meter.note)
+        for record in found:
             records.append(record)
             if as_json:
                 render.emit_json(record)

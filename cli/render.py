@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -101,7 +102,7 @@ def _text(value: Any) -> str:
 
 
 @contextmanager
-def progress(quiet: bool) -> Iterator[Any]:
+def progress(quiet: bool) -> Iterator[Meter]:
     """A callback ``(what, done, total)``: a bar on a terminal, else a line now and then; nothing for short work."""
     meter = Meter(quiet)
     try:
@@ -111,20 +112,28 @@ def progress(quiet: bool) -> Iterator[Any]:
 
 
 class Meter:
-    """Shows progress on stderr once two seconds have passed."""
+    """Shows progress on stderr once two seconds have passed, also while nothing reports."""
 
     def __init__(self, quiet: bool) -> None:
         self.quiet, self.begun, self.last = quiet, time.monotonic(), 0.0
+        self.latest = ("loading", 0, 1)
         self.bar: Any = None
         self.task: Any = None
+        self.timer = threading.Timer(PATIENCE, lambda: self._show(*self.latest))
+        self.timer.daemon = True
+        if not quiet:
+            self.timer.start()
 
     def __call__(self, what: str, done: int, total: int) -> None:
+        self.latest = (what, done, total)
+        if not self.quiet and time.monotonic() - self.begun >= PATIENCE:
+            self._show(*self.latest)
+
+    def _show(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if self.quiet or now - self.begun < PATIENCE:
-            return
         if sys.stderr.isatty():
             self._draw(what, done, total)
-        elif now - self.last >= LULL:
+        elif not self.last or now - self.last >= LULL:
             self.last = now
             click.echo(f"{what}: {done} of {total}, {now - self.begun:.0f} s", err=True)
 
@@ -133,11 +142,19 @@ class Meter:
             from rich.progress import Progress
 
             self.bar = Progress(console=console(stderr=True), transient=True)
-            self.bar.start()
             self.task = self.bar.add_task(what)
+            self.bar.start()
         self.bar.update(self.task, description=what, completed=done, total=total)
 
+    def note(self, line: str) -> None:
+        """Something that a user should read: a line on stderr, above the bar."""
+        if self.bar is not None:
+            self.bar.console.print(line, markup=False)
+        elif not self.quiet:
+            click.echo(line, err=True)
+
     def close(self) -> None:
+        self.timer.cancel()
         if self.bar is not None:
             self.bar.stop()
 
