@@ -95,58 +95,18 @@ def test_what_was_finished_is_printed_before_a_failure(cli, engine):
     assert cli("explain", "a.png").code == 1
 
 
+EVERYTHING = """
+a.png b.png --target kiki --method guided --model M --classifier C --judge J --inverter noise --combiner cfg --search once
+--steps 7 --tau 0.8 --prompt hello --map m.png --seed 5 --fit pad --batch 3 --device cpu --dtype bfloat16 --revision r
+--variant fp16 --offline --offload --tiling --prior P --force
+"""
+
+
 def test_every_option_reaches_the_request(cli, engine):
     asked = engine(record())
-    options = [
-        "a.png",
-        "b.png",
-        "--target",
-        "kiki",
-        "--method",
-        "guided",
-        "--model",
-        "M",
-        "--classifier",
-        "C",
-        "--judge",
-        "J",
-        "--inverter",
-        "noise",
-        "--combiner",
-        "cfg",
-        "--search",
-        "once",
-        "--steps",
-        "7",
-        "--tau",
-        "0.8",
-        "--prompt",
-        "hello",
-        "--map",
-        "m.png",
-        "--seed",
-        "5",
-        "--fit",
-        "pad",
-        "--batch",
-        "3",
-        "--device",
-        "cpu",
-        "--dtype",
-        "bfloat16",
-        "--revision",
-        "r",
-        "--variant",
-        "fp16",
-        "--offline",
-        "--offload",
-        "--tiling",
-        "--prior",
-        "P",
-        "--force",
-    ]
+    options = [*EVERYTHING.split(), "--out", "o", "--again", "always", "--json"]
     pieces = ["--editor", "clamp limit=1", "--editor", "clamp limit=2", "--guidance", "target", "--regularizer", "l1"]
-    assert cli("explain", *options, *pieces, "--out", "o", "--again", "always", "--json").code == 0
+    assert cli("explain", *options, *pieces).code == 0
     request, how = asked[0]
     assert request == Request(
         images=("a.png", "b.png"),
