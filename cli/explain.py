@@ -85,7 +85,8 @@ def finish(records: list[dict[str, Any]]) -> None:
     render.rows(records, (*COLUMNS, *COSTS), False, "no finished image (with --again never nothing is computed)")
     for record in records:
         if record["failure"]:
-            click.echo(f"{record['image']}: {record['failure']}", err=True)
+            name = "" if record["failure"].startswith(record["image"]) else f"{record['image']}: "
+            click.echo(f"{name}{record['failure']}", err=True)
     if folder := next((run_of(record) for record in records if record["counterfactual"]), None):
         click.echo(f"report: {folder / 'report.html'}")
 
@@ -97,6 +98,7 @@ def run_of(record: Mapping[str, Any]) -> Path:
 
 def show_plan(request: Mapping[str, Any], as_json: bool) -> None:
     """What would run: the settings and the rows of the plan. Nothing heavy is loaded."""
+    from counterlens.core.describe import written
     from counterlens.core.prepare import prepare, summary
 
     prepared = prepare(_request(request), options.registry())
@@ -106,7 +108,7 @@ def show_plan(request: Mapping[str, Any], as_json: bool) -> None:
         render.emit_json({**head, "plan": plan})
         return
     render.fields(head, False)
-    shown = [{**row, "options": [f"{key}={value}" for key, value in row["options"].items()]} for row in plan]
+    shown = [{**row, "options": " ".join(f"{k}={written(v)}" for k, v in row["options"].items())} for row in plan]
     render.table(shown, ("kind", "name", "options", "needs", "gives"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,9 @@ def list_(out: str, as_json: bool) -> None:
     from counterlens.core.run import list_runs
 
     found = [_summary(run) for run in list_runs(out)]
-    render.rows(found, ("name", "status", "method", "finished", "asked", "flipped"), as_json, f"no run in {out}")
+    render.rows(
+        found, ("name", "status", "method", "asked", "finished", "failed", "flipped"), as_json, f"no run in {out}"
+    )
 
 
 @runs.command()
@@ -80,9 +83,18 @@ def opened(run: str, out: str) -> Run:
 
 
 def records_of(run: Run) -> list[dict[str, Any]]:
-    """The records of the images asked for, in that order; those not finished are left out."""
+    """The records of the images asked for, in that order: those finished, and those that failed as last reported."""
     asked = run.manifest.get("items") or run.items()
-    return [record for digest in asked if (record := run.finished(digest))]
+    failed = {record["digest"]: record for record in _reported(run) if record.get("failure")}
+    return [record for digest in asked if (record := run.finished(digest) or failed.get(digest))]
+
+
+def _reported(run: Run) -> list[dict[str, Any]]:
+    """The records of report.json; failures are nowhere else."""
+    try:
+        return json.loads((run.path / "report.json").read_bytes())["records"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _summary(run: Run) -> dict[str, Any]:
@@ -95,6 +107,7 @@ def _summary(run: Run) -> dict[str, Any]:
         "method": method.get("name") if isinstance(method, dict) else method,
         "created": run.manifest.get("created"),
         "asked": len(run.manifest.get("items") or records),
-        "finished": len(records),
+        "finished": sum(not record.get("failure") for record in records),
+        "failed": sum(bool(record.get("failure")) for record in records),
         "flipped": sum(bool(record.get("flipped")) for record in records),
     }

@@ -97,9 +97,8 @@ def test_what_was_finished_is_printed_before_a_failure(cli, engine):
 
 EVERYTHING = """
 a.png b.png --target kiki --method guided --model M --classifier C --judge J --inverter noise --combiner cfg
---search once --steps 7 --tau 0.8 --prompt hello --map m.png --seed 5 --fit pad --batch 3 --device cpu --dtype bfloat16 --revision r
---variant fp16 --offline --offload --tiling --prior P
---force
+--search once --steps 7 --tau 0.8 --prompt hello --map m.png --seed 5 --fit pad --batch 3 --device cpu --dtype
+bfloat16 --revision r --variant fp16 --offline --offload --tiling --prior P --force
 """
 
 

@@ -74,3 +74,23 @@ def test_a_folder_that_is_no_run(cli, tmp_path):
     end = cli("runs", "show", "no")
     assert end.code == 2
     assert "not a run folder" in end.err
+
+
+def test_failures_are_kept_by_a_second_report(cli, run):
+    lost = {
+        "digest": "d2",
+        "image": "y.png",
+        "source": "cat",
+        "target": "cat",
+        "flipped": False,
+        "l1": None,
+        "unet_evaluations": 0,
+        "seconds": 0.0,
+        "failure": "already decided as 'cat'",
+    }
+    run.write("report.json", {"records": [lost]})
+    assert cli("runs", "report", run.name).code == 0
+    assert cli("runs", "report", run.name).code == 0
+    assert "already decided as" in (run.path / "report.html").read_text(encoding="utf-8")
+    (row,) = cli("runs", "--json").rows
+    assert (row["finished"], row["failed"], row["flipped"]) == (1, 1, 1)
