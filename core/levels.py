@@ -173,6 +173,9 @@ def grid_of(scheduler: Any, n: int) -> tuple[Level, ...]:
     """The ``n + 1`` levels of an ``n``-step trajectory, noisiest first, read off the scheduler's own arithmetic.
 
     ``a`` and ``s`` are what its ``add_noise``/``scale_noise`` (then ``scale_model_input``) make of (1, 0) and (0, 1).
+    A step ends at the level of the next one. diffusers' DDIM does the same where its timesteps are T/n apart; with
+    ``linspace``, or ``trailing`` and an n that does not divide T, it steps to t - T//n, slightly off the level it asks
+    about next.
     """
     scheduler = first_order(scheduler)
     scheduler.set_timesteps(n)
@@ -187,7 +190,7 @@ def _probe(scheduler: Any, t: Tensor) -> Level:
         scheduler._step_index = None  # scale_model_input looks its sigma up by t
     scale = getattr(scheduler, "scale_model_input", lambda x, _t: x)
     flow = type(scheduler).__name__.startswith("FlowMatch")
-    a, s = ((add(x, t, z) if flow else scale(add(x, z, t), t)).item() for x, z in ((one, none), (none, one)))
+    a, s = ((add(x, t.reshape(1), z) if flow else scale(add(x, z, t), t)).item() for x, z in ((one, none), (none, one)))
     return Level(float(t), a, s)
 
 
@@ -196,6 +199,12 @@ def _add_noise(scheduler: Any) -> Any:
 
 
 def _last(scheduler: Any) -> Level:
+    """Where the trajectory ends: clean, unless the scheduler keeps a little noise."""
+    if "Euler" in type(scheduler).__name__:
+        sigma = float(scheduler.sigmas[-1])
+        if type(scheduler).__name__.startswith("FlowMatch"):
+            return Level(0.0, 1 - sigma, sigma)
+        return Level(0.0, (sigma**2 + 1) ** -0.5, sigma * (sigma**2 + 1) ** -0.5)
     abar = getattr(scheduler, "final_alpha_cumprod", None)
     a2 = float(abar) if abar is not None else 1.0
     return Level(0.0, a2**0.5, (1 - a2) ** 0.5)

@@ -96,9 +96,10 @@ def _enable(way: str, modules: Mapping[str, Any]) -> None:
     codec = next((modules[name] for name in CODECS if name in modules), None)
     if codec is None:
         return  # a pixel model has nothing to tile
-    if not hasattr(codec, f"enable_{way}"):
-        raise UsageError(f"{way}: the autoencoder {type(codec).__name__} cannot do that; leave it out")
-    getattr(codec, f"enable_{way}")()
+    try:
+        getattr(codec, f"enable_{way}")()
+    except (AttributeError, NotImplementedError):
+        raise UsageError(f"{way}: the autoencoder {type(codec).__name__} cannot do that; leave it out") from None
 
 
 def dtype_of(name: str) -> torch.dtype:

@@ -22,7 +22,7 @@ class Kandinsky22Loaded(Latent):
 
     @torch.no_grad()
     def condition(self, image: Tensor, prompts: Sequence[str], branches: Sequence[str]) -> tuple[Condition, Extra]:
-        """{branch: [B,D]}: the images' CLIP embeddings; ``null`` is that of a zero tensor, as the stock prior has it."""
+        """{branch: [B,D]}: the images' CLIP embeddings; ``null`` is that of a zero tensor, as in the stock prior."""
         encoder: Any = self.use("image_encoder")
         cond = {}
         for branch in branches:
