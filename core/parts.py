@@ -34,7 +34,7 @@ def assemble(make: type[P], key: Key, parts: Sequence[str], beside: Mapping[str,
         raise UsageError(f"adapters are not loaded yet: {', '.join(key.adapters)}")
     folder = hub.resolve(key.model, key.revision, bool(options.get("offline")), parts, key.variant)
     index = hub.read_index(str(folder))
-    places = {part: (folder, index) for part in parts}
+    places: dict[str, tuple[Path, Mapping[str, Any]]] = {part: (folder, index) for part in parts}
     for part, path in (beside or {}).items():
         places[part] = (path, _index_beside(path, part))
     for part, (path, its) in places.items():

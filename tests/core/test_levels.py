@@ -1,5 +1,7 @@
 """Grids are the schedulers' own: one step of ours is one ``scheduler.step`` on random tensors, in fp32."""
 
+from itertools import pairwise
+
 import diffusers
 import pytest
 import torch
@@ -15,7 +17,7 @@ def steps(scheduler, n, channels=3):
     generator = torch.Generator().manual_seed(5)
     grid, dynamics = grid_of(scheduler, n), dynamics_of(scheduler)
     scheduler.set_timesteps(n)
-    for i, (now, to) in enumerate(zip(grid, grid[1:], strict=False)):
+    for i, (now, to) in enumerate(pairwise(grid)):
         x, z = (torch.randn(2, 3, 4, 4, generator=generator) for _ in range(2))
         out = torch.randn(2, channels, 4, 4, generator=generator)
         t = scheduler.timesteps[i]
@@ -145,4 +147,4 @@ def test_solvers_of_higher_order_become_ddim(name, kind):
         abar = float(same.alphas_cumprod[int(level.t)])
         assert level.a**2 == pytest.approx(abar, abs=1e-5)
         assert level.s**2 == pytest.approx(1 - abar, abs=1e-5)
-    assert all(one.s > two.s for one, two in zip(grid, grid[1:], strict=False))
+    assert all(one.s > two.s for one, two in pairwise(grid))

@@ -53,7 +53,7 @@ class DeepFloydIfUpLoaded(DeepFloydIfLoaded):
         """As stage I; extra: ``upscaled`` [B,3,H,W] of the image made small, ``noise_level`` [B]."""
         cond, _ = super().condition(image, prompts, branches)
         shrunk = interpolate(image.float(), scale_factor=1 / SHRINK, mode="area")
-        extra = self.enlarged(shrunk, tuple(image.shape[-2:]))
+        extra = self.enlarged(shrunk, (image.shape[-2], image.shape[-1]))
         return cond, {branch: extra for branch in branches}
 
     def enlarged(self, small: Tensor, size: tuple[int, int], noise: Tensor | None = None) -> dict[str, Tensor]:

@@ -213,7 +213,7 @@ def test_where_kandinsky_looks_for_its_image_encoder(world, tmp_path, open_pipel
     whole = world.folder("kandinsky22")
     prior = whole.with_name(f"{whole.name}-prior")
     folder = shutil.copytree(whole, tmp_path / "decoder")
-    with pytest.raises(MissingError, match="has no image encoder: neither .*decoder-prior/image_encoder"):
+    with pytest.raises(MissingError, match=r"has no image encoder: neither .*decoder-prior/image_encoder"):
         open_pipeline("kandinsky22", folder)
     assert prior_of(Key(str(folder), options=frozenset({("prior", str(prior))}))) == prior
     for part in ("image_encoder", "image_processor"):
