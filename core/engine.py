@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import resource
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from counterlens.core.checks import check_classifier
 from counterlens.core.classifier import Classifier, open_classifier
+from counterlens.core.desk import Desk, Progress
 from counterlens.core.digest import digest, weight_hashes
-from counterlens.core.errors import CounterlensError, RunFailed
 from counterlens.core.plan import plan
 from counterlens.core.pool import Key, Pool
 from counterlens.core.prepare import Prepared, prepare
-from counterlens.core.problem import Problem, as_saved
-from counterlens.core.records import failed_record, judgement, manifest_of, pictures_of, record_of
+from counterlens.core.records import manifest_of
 from counterlens.core.request import Request
 from counterlens.core.run import Run
-from counterlens.core.scenes import Ready, ready_items, scene_of
-from counterlens.core.types import Counterfactual
+from counterlens.core.scenes import Ready, ready_items
 
 if TYPE_CHECKING:
-    from counterlens.core.pipeline import Pipeline
     from counterlens.core.registry import Registry
 
-Progress = Callable[[str, int, int], None]
 Notice = Callable[[str], None]
 
 
@@ -130,110 +121,6 @@ class Session:
             notice(f"classifier {prepared.classifier}: {score}{'; ' + score.note if score.note else ''}")
 
 
-@dataclass
-class Desk:
-    """Where a batch of images is worked on: the lent networks and the plan."""
-
-    prepared: Prepared
-    pipeline: Pipeline
-    classifier: Classifier
-    judge: Classifier | None
-    progress: Progress
-
-    def batch(self, ready: Sequence[Ready], run: Run, again: str, place: tuple[int, int]) -> Iterator[dict[str, Any]]:
-        """The records of a few images; those that are finished are read, those that fail are rows."""
-        kept = {r.item.digest: run.finished(r.item.digest) for r in ready} if again != "always" else {}
-        todo = [r for r in ready if not kept.get(r.item.digest) and not r.failure]
-        fresh = dict(self._solve(todo, run, place)) if todo and again != "never" else {}
-        for one in ready:
-            if one.failure:
-                yield self._write_failure(one, run, one.failure)
-            elif record := kept.get(one.item.digest) or fresh.get(one.item.digest):
-                yield record
-
-    def _solve(self, todo: Sequence[Ready], run: Run, place: tuple[int, int]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Solve together; if that fails, one at a time, so that one image cannot take the others with it."""
-        try:
-            yield from self._together(todo, run, place)
-        except (CounterlensError, RuntimeError, FloatingPointError) as error:
-            if isinstance(error, CounterlensError) and error.exit_code != 1:
-                raise
-            if len(todo) == 1:
-                failure = str(error).splitlines()[0]
-                yield todo[0].item.digest, self._write_failure(todo[0], run, failure)
-                return
-            half = len(todo) // 2  # also the way out of a batch that does not fit into memory
-            yield from self._solve(todo[:half], run, place)
-            yield from self._solve(todo[half:], run, place)
-
-    def _together(
-        self, todo: Sequence[Ready], run: Run, place: tuple[int, int]
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        method, begun = self.prepared.composition, time.perf_counter()
-        _reset_peak(self.pipeline.device)
-        scene = scene_of(todo, self.prepared, self.pipeline, self.classifier)
-        done, total = place
-        problem = Problem(
-            scene,
-            method.inverter,
-            method.combiner,
-            method.editors,
-            method.guidance,
-            method.regularizers,
-            tau=method.method.tau,
-            batch=self.prepared.request.batch,
-            tick=lambda i, n: self.progress(method.method.name, done * n + i * len(todo), total * n),
-        )
-        found = method.search.run(problem)
-        with torch.no_grad():
-            image = as_saved(self.pipeline.decode(found.x0)).cpu() * 2 - 1
-        if not torch.isfinite(image).all():
-            raise RunFailed(
-                "the result has numbers that are not finite: a smaller strength or --dtype float32 may help"
-            )
-        after = self.classifier.probabilities((image / 2 + 0.5).to(self.pipeline.device)).detach().cpu()
-        seconds = (time.perf_counter() - begun) / len(todo)
-        for row, one in enumerate(todo):
-            counterfactual = Counterfactual(
-                one.item,
-                image[row],
-                one.before,
-                after[row],
-                one.source,
-                one.target,
-                found.strength[row],
-                found.tried[row],
-                one.map,
-            )
-            costs = {
-                "unet_evaluations": scene.net.meter.forward[row],
-                "gradient_evaluations": scene.net.meter.gradient[row],
-                "seconds": round(seconds, 4),
-                "peak_bytes": _peak(self.pipeline.device),
-            }
-            yield one.item.digest, self._write(counterfactual, one, run, costs)
-
-    def _write(self, done: Counterfactual, one: Ready, run: Run, costs: dict[str, Any]) -> dict[str, Any]:
-        record = record_of(done, self.prepared, self.classifier, self._judged(done, one), costs)
-        record["counterfactual"] = str(run.path / "items" / one.item.digest / "counterfactual.png")
-        run.write_item(one.item.digest, record, pictures_of(done, one.place))
-        run.log({"event": "item", "digest": one.item.digest, "flipped": record["flipped"]})
-        return record
-
-    def _write_failure(self, one: Ready, run: Run, failure: str) -> dict[str, Any]:
-        record = failed_record(one, self.prepared, self.classifier, failure)
-        run.log({"event": "failure", "digest": one.item.digest, "failure": failure})
-        return record
-
-    def _judged(self, done: Counterfactual, one: Ready) -> dict[str, Any]:
-        if self.judge is None:
-            return {"judge_flipped": None, "judge_before": None, "judge_after": None}
-        pair = torch.stack([one.image, done.image]).to(self.pipeline.device)
-        with torch.no_grad():
-            before, after = self.judge.probabilities(as_saved(pair)).cpu()
-        return judgement(self.judge.contract.labels, before, after, one.item.target)
-
-
 def _batches(ready: list[Ready], size: int) -> Iterator[list[Ready]]:
     yield from (ready[k : k + size] for k in range(0, len(ready), size))
 
@@ -248,16 +135,3 @@ def _report(run: Run, records: list[dict[str, Any]], registry: Registry) -> None
     from counterlens.core.report import sections_of, write_report
 
     write_report(run.path, run.manifest, records, sections_of(registry, run.manifest, records))
-
-
-def _reset_peak(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def _peak(device: str) -> int:
-    """Peak bytes: of the GPU since the batch began, else the largest resident size of the process."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

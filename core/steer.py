@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from counterlens.core.errors import RunFailed
 from counterlens.core.levels import Estimate
 from counterlens.core.network import Step
 from counterlens.core.pieces import Energy
@@ -27,6 +26,7 @@ class Steer:
 
     ``through`` = ``estimate`` differentiates at the clean estimate; ``network`` through the network's answer to
     ``x`` (one more backward pass a step; the estimate's own error is then part of the gradient).
+    A row whose gradient is not finite stays so to its end, and its neighbours do not notice.
     """
 
     scene: Scene
@@ -44,8 +44,6 @@ class Steer:
             (g,) = torch.autograd.grad(energy.sum(), step.x if self.through == "network" else x0)
         for row in step.rows:
             self.scene.net.meter.gradient[row] += 1
-        if not torch.isfinite(g).all():
-            raise RunFailed(f"the gradient of the guidance is not finite at step {step.i + 1} of {step.n}")
         move = self.strength.view(-1, 1, 1, 1) * float(step.level.s) ** 2 * g[0].numel() * g
         return replace(est, x0=est.x0.detach() - move, eps=est.eps.detach())
 

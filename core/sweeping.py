@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -49,14 +50,14 @@ class Best:
     rung: Rung | None = None
     p: float = -1.0
     reached: bool = False
-    tried: list[Mapping[str, float]] = field(default_factory=list)
+    tried: list[Mapping[str, float | None]] = field(default_factory=list)
 
     def offer(self, x0: Tensor, rung: Rung, p: float, tau: float) -> None:
         """One more try, in the ladder's order. After one that reached tau the rest are only recorded."""
-        self.tried.append({"skip": rung.skip, "strength": rung.strength, "p_target": round(p, 6)})
-        better = not (p <= self.p)  # a p that is not a number never wins over a number, but is kept when alone
-        if not self.reached and (p >= tau or better):
-            self.x0, self.rung, self.p, self.reached = x0, rung, p, p >= tau
+        known = math.isfinite(p)  # a walk that went out of range has no probability
+        self.tried.append({"skip": rung.skip, "strength": rung.strength, "p_target": round(p, 6) if known else None})
+        if not self.reached and (p > self.p or self.x0 is None):
+            self.x0, self.rung, self.p, self.reached = x0, rung, p if known else -1.0, p >= tau
 
 
 def climb(problem: Problem, ladder: Sequence[Rung], together: int = 1, through: str = "estimate") -> Found:

@@ -119,7 +119,7 @@ class Counterfactual:
     source: int
     target: int
     strength: float | None = None
-    tried: tuple[Mapping[str, float], ...] = ()
+    tried: tuple[Mapping[str, float | None], ...] = ()
     map: Tensor | None = None
     failure: str | None = None
 
@@ -134,4 +134,4 @@ class Found:
 
     x0: Tensor
     strength: tuple[float | None, ...]
-    tried: tuple[tuple[Mapping[str, float], ...], ...]
+    tried: tuple[tuple[Mapping[str, float | None], ...], ...]
