@@ -36,4 +36,8 @@ class Sdxl(Family):
         from counterlens.core.parts import assemble
         from counterlens.plugins.families.pipelines.sdxl import SdxlLoaded
 
-        return assemble(SdxlLoaded, key, cls.parts)
+        loaded = assemble(SdxlLoaded, key, cls.parts)
+        # transformers hangs its hooks for hidden states at the first call that asks for them, for good: here, before
+        # the pool looks at what a borrower leaves behind
+        loaded.encode_texts([""])
+        return loaded

@@ -225,3 +225,13 @@ def test_safetensors_only(place, registry, tmp_path):
         list(
             explain(request(place, 0, classifier=f"file:{tmp_path / 'net.safetensors'}"), registry, out=tmp_path / "r")
         )
+
+
+@pytest.mark.parametrize("family", ["stable-diffusion", "sdxl", "kandinsky22", "deepfloyd-if", "ldm"])
+def test_every_family_explains_and_comes_back_clean(place, registry, tmp_path, family):
+    tiny(family, tmp_path / "model")
+    session, asked = Session(registry), request(place, 0, model=str(tmp_path / "model"), steps=3)
+    for search in ("sweep strengths=0.01 skips=0.3", "per-step strength=0.01 through=network"):
+        prepared = prepare(asked.model_copy(update={"search": search}), registry)
+        (record,) = session.run(prepared, tmp_path / "runs")
+        assert record["failure"] is None and record["family"] == family and record["gradient_evaluations"] > 0

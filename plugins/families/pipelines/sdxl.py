@@ -24,7 +24,7 @@ class SdxlLoaded(Latent):
         """{branch: [B,T,D1+D2]}; extra: ``text_embeds`` [B,P] and ``time_ids`` [B,6]."""
         cond, extra = {}, {}
         for branch in branches:
-            words, pooled = self._encode(texts_of(branch, prompts))
+            words, pooled = self.encode_texts(texts_of(branch, prompts))
             if branch == "null" and self.settings.get("force_zeros_for_empty_prompt", True):
                 words, pooled = torch.zeros_like(words), torch.zeros_like(pooled)
             # original size, crop corner, target size (SDXL, section 2.2)
@@ -33,7 +33,7 @@ class SdxlLoaded(Latent):
         return cond, extra
 
     @torch.no_grad()
-    def _encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def encode_texts(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """The last but one hidden states of both encoders, and the second's pooled text."""
         words, pooled = [], None
         for i in ("", "_2"):
