@@ -6,6 +6,7 @@ import json
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ def write_ddpm(out: Path, domain: str, unet: nn.Module) -> None:
     )
 
 
-def write_clip(out: Path, domain: str, clip: nn.Module) -> None:
+def write_clip(out: Path, domain: str, clip: Any) -> None:
     """Image and text encoder into ``kandinsky22-prior``, text encoder into ``stable-diffusion``, with tokenizers."""
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 
@@ -91,7 +92,7 @@ def write_clip(out: Path, domain: str, clip: nn.Module) -> None:
 
 
 @torch.no_grad()
-def write_vae(out: Path, domain: str, vae: nn.Module) -> None:
+def write_vae(out: Path, domain: str, vae: Any) -> None:
     """The same autoencoder twice: as AutoencoderKL, and as the VQModel that a Kandinsky pipeline has.
 
     The VQModel's latents are the posterior mean scaled to unit variance; its code book is never used, because that

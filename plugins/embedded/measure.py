@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +72,7 @@ def of_vae(domain: str, root: Path) -> dict[str, object]:
 
 def of_pipeline(domain: str, root: Path, part: str, count: int, sheets: Path | None) -> dict[str, object]:
     """Precision, recall, class asked for and memorisation of ``count`` images of one pipeline."""
-    judge, _ = nets.load_net(root / "nets" / "judge.safetensors")
+    judge: Any = nets.load_net(root / "nets" / "judge.safetensors")[0]
     wanted, labels, prompts = generate.asked(domain, count)
     if part == "ddpm":
         made = generate.ddpm(root, count)
