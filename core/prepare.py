@@ -83,7 +83,7 @@ def _model(
 ) -> tuple[str, str, frozenset[str]]:
     """The pipeline's folder or id, its family, and what that family gives."""
     if request.model and not request.model.startswith("domain:"):
-        return request.model, *_recognised(request, registry)
+        return request.model, *_recognised(request.model, request, registry)
     name, _, family = (request.model or f"domain:{domain}").removeprefix("domain:").partition("/")
     if not name:
         raise UsageError("which pipeline? give --model DIR, a hub id, or domain:NAME/FAMILY (see: counterlens models)")
@@ -114,10 +114,10 @@ def _rank(prefers: tuple[str, ...], family: str) -> int:
     return prefers.index(family) if family in prefers else len(prefers)
 
 
-def _recognised(request: Request, registry: Registry) -> tuple[str, frozenset[str]]:
+def _recognised(model: str, request: Request, registry: Registry) -> tuple[str, frozenset[str]]:
     from counterlens.core import hub
 
-    index = hub.read_index(request.model, request.revision, request.offline)
+    index = hub.read_index(model, request.revision, request.offline)
     family = registry.recognise(index)
     return family, registry.family(family).capabilities(index)
 
