@@ -38,9 +38,8 @@ class SdxlLoaded(Latent):
         words, pooled = [], None
         for i in ("", "_2"):
             inputs = tokens(self.others[f"tokenizer{i}"], texts)
-            encoder = self.use(f"text_encoder{i}")
-            out: Any = encoder(inputs.input_ids.to(self.device), output_hidden_states=True)
-            words.append(out.hidden_states[-2].float())
+            hidden, out = last_but_one(self.use(f"text_encoder{i}"), inputs.input_ids.to(self.device))
+            words.append(hidden.float())
             pooled = out[0].float()
         assert pooled is not None
         return torch.cat(words, -1), pooled
@@ -64,3 +63,22 @@ class SdxlLoaded(Latent):
     def predict(self, x: Tensor, t: Tensor, cond: Tensor, extra: Mapping[str, Tensor]) -> Tensor:
         added = {name: value.to(x.dtype) for name, value in extra.items()}
         return self.use("unet")(x, t, encoder_hidden_states=cond.to(x.dtype), added_cond_kwargs=added).sample
+
+
+def last_but_one(encoder: Any, ids: Tensor) -> tuple[Tensor, Any]:
+    """What enters the last layer of a text encoder, [B,T,D], and the encoder's answer.
+
+    ``output_hidden_states`` would do, but some versions of transformers leave hooks behind at its first use.
+    """
+    layers: Any = next(module for name, module in encoder.named_modules() if name.endswith("encoder.layers"))
+    seen: list[Tensor] = []
+
+    def keep(_module: Any, args: Any, kwargs: Any) -> None:
+        seen.append(args[0] if args else kwargs["hidden_states"])
+
+    handle = layers[-1].register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        out = encoder(ids)
+    finally:
+        handle.remove()
+    return seen[0], out
