@@ -166,7 +166,7 @@ def _shards(path: Path, listing: Path) -> list[Path]:
 
 
 def check_whole(file: Path, part: str) -> None:
-    """UsageError for a safetensors file whose header and length do not agree."""
+    """MissingError for a safetensors file whose header and length do not agree."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -174,6 +174,6 @@ def check_whole(file: Path, part: str) -> None:
             pass
     except (SafetensorError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(
+        raise MissingError(
             f"the weights of part {part!r} are damaged ({file.name}: {reason}): copy or fetch the file again"
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ class Prepared:
 
 def prepare(request: Request, registry: Registry, asked: list[Asked] | None = None) -> Prepared:
     """Check names, images and the plan; raises UsageError or PlanError before anything heavy is touched."""
+    if request.offline:  # a hub that cannot be reached is asked for a minute by its client before it gives up
+        os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
     method = registry.method(request.method)
     composition = compose(
         registry,

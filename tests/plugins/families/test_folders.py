@@ -99,8 +99,8 @@ def no_vocabulary(folder):
 
 BAD = {
     remove_part: (MissingError, "has no folder vae/"),
-    truncate: (UsageError, "weights of part 'unet' are damaged"),
-    empty_file: (UsageError, "weights of part 'vae' are damaged"),
+    truncate: (MissingError, "weights of part 'unet' are damaged"),
+    empty_file: (MissingError, "weights of part 'vae' are damaged"),
     only_pickles: (UsageError, "only pytorch_model.bin, a pickle"),
     no_weights: (MissingError, r"unet has no weights \(\*.safetensors\)"),
     only_half: (MissingError, "only weights of variant 'fp16': use --variant fp16"),
