@@ -1,11 +1,12 @@
 """The figures of a domain, written to ``figures.json`` beside its weights.
 
-``python -m counterlens.plugins.embedded.measure DOMAIN [--root DIR] [--count N] [--sheets DIR]``
+``python -m counterlens.plugins.embedded.measure DOMAIN [--root DIR] [--count N] [--sheets DIR] [--parts PART …]``
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ NEIGHBOURS = 5
 
 
 def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
-    return float((net(images).argmax(1) == labels).float().mean())
+    return round(float((net(images).argmax(1) == labels).float().mean()), 4)
 
 
 def precision_recall(real: Tensor, made: Tensor) -> tuple[float, float]:
@@ -53,7 +54,7 @@ def of_nets(domain: str, root: Path) -> dict[str, object]:
         figures[f"truth_confirmed_{name}"] = accuracy(loaded[name], truth, 1 - labels)
     said = torch.tensor([shapes.shortcut_label(f) for f in drawn])
     apart = said != labels
-    figures["shortcut_follows_background"] = round(accuracy(loaded["shortcut"], images[apart], said[apart]), 4)
+    figures["shortcut_follows_background"] = accuracy(loaded["shortcut"], images[apart], said[apart])
     wanted = data.factor_targets(drawn)
     lost = (loaded["regressor"](images) - wanted).square().sum(0) / (wanted - wanted.mean(0)).square().sum(0)
     figures["regressor_r2"] = {n: round(1 - float(v), 4) for n, v in zip(data.TARGETS, lost, strict=True)}
@@ -101,15 +102,18 @@ def of_pipeline(domain: str, root: Path, part: str, count: int, sheets: Path | N
 
 
 @torch.no_grad()
-def measure(domain: str, root: Path, count: int = 1000, sheets: Path | None = None) -> dict[str, object]:
-    """All figures of what is trained so far below ``root`` (the domain's folder)."""
-    figures = of_nets(domain, root)
+def measure(
+    domain: str, root: Path, count: int = 1000, sheets: Path | None = None, parts: Sequence[str] = store.PIPELINES
+) -> dict[str, object]:
+    """Figures of what is trained so far below ``root`` (the domain's folder); those of other parts stay as they are."""
+    figures = store.read_json(root / "figures.json") | of_nets(domain, root)
     if (root / "stable-diffusion" / "vae").is_dir():
         figures |= of_vae(domain, root)
-    for part in store.PIPELINES:
+    for part in parts:
         if (root / part / "model_index.json").is_file():
             figures[part] = of_pipeline(domain, root, part, count, sheets)
             print(domain, part, figures[part], flush=True)
+            write_json(root / "figures.json", figures)
     write_json(root / "figures.json", figures)
     return figures
 
@@ -120,8 +124,9 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=store.WEIGHTS)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--sheets", type=Path)
+    parser.add_argument("--parts", nargs="*", default=store.PIPELINES, choices=store.PIPELINES)
     options = parser.parse_args()
-    print(measure(options.domain, options.root / options.domain, options.count, options.sheets))
+    print(measure(options.domain, options.root / options.domain, options.count, options.sheets, options.parts))
 
 
 if __name__ == "__main__":
