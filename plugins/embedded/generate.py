@@ -52,7 +52,8 @@ def kandinsky22(root: Path, images: Tensor, steps: int = 50, seed: int = 0, guid
              guidance_scale=guidance, generator=generator, output_type="pt").images
         for e in embeddings.split(BATCH)
     ]  # fmt: skip
-    return torch.cat(parts)
+    # as tensors, this pipeline gives images in [-1,1], unlike the others
+    return (torch.cat(parts) / 2 + 0.5).clamp(0, 1)
 
 
 def asked(domain: str, count: int) -> tuple[Tensor, Tensor, list[str]]:
