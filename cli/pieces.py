@@ -20,7 +20,9 @@ def pieces() -> None:
 def list_(kind: str | None, as_json: bool) -> None:
     """All pieces with where they come from."""
     found = ({**one, "options": [o["name"] for o in one["options"]]} for one in _pieces(kind))
-    columns = ("kind", "name", "summary", "options", "origin")
+    columns: tuple[str, ...] = ("kind", "name", "summary", "options", "origin")
+    if kind == "metric":
+        columns = ("name", "direction", "bounds", "cost", "needs", "population", "summary")
     render.rows(found, columns, as_json, f"no {kind or 'piece'} is installed")
 
 
@@ -44,7 +46,7 @@ def show(name: str, kind: str | None, as_json: bool) -> None:
 
 
 def _show(one: dict[str, Any]) -> None:
-    head = {key: one[key] for key in ("kind", "name", "summary", "needs", "gives", "origin")}
+    head = {key: value for key, value in one.items() if key != "options"}
     render.fields(head, False)
     if one["options"]:
         render.table(one["options"], ("name", "type", "default", "range", "help"))

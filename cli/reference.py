@@ -95,6 +95,11 @@ def _piece(one: dict[str, Any]) -> Iterator[str]:
     words = [f"{key}: {', '.join(one[key])}" for key in ("needs", "gives") if one[key]]
     if words:
         yield from ("; ".join(words).capitalize() + ".", "")
+    if one["kind"] == "metric":
+        yield from (
+            f"{one['direction'].capitalize()}; {one['bounds']}; of {one['population']}; cost: {one['cost']}.",
+            "",
+        )
     if one["options"]:
         yield from ("| option | type | default | range | |", "|---|---|---|---|---|")
         for option in one["options"]:

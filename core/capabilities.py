@@ -27,6 +27,15 @@ WORDS: dict[str, str] = {
     "map": "a change map",
     "pull": "guidance toward the target",
     "caption": "a caption of the source image",
+    # given to metrics
+    "classifier": "the explained classifier",
+    "judge": "an independent judge, which only reports",
+    "attributes": "a classifier of attributes",
+    "truth": "the true counterfactual of every image",
+    "factors": "known factors that can be read off any image",
+    "region": "the region that may change",
+    "several": "several counterfactuals of an image",
+    "weights": "weights by path",
 }
 
 

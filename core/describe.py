@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from counterlens.core.pieces import KINDS
+from counterlens.core.pieces import KINDS, Metric
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -34,7 +34,22 @@ def piece(cls: type[Piece], origin: str) -> dict[str, Any]:
         "origin": origin,
         "needs": sorted(cls.needs),
         "gives": sorted(cls.gives),
+        **(measure(cls) if issubclass(cls, Metric) else {}),
         "options": [option(name, info) for name, info in cls.model_fields.items()],
+    }
+
+
+def measure(cls: type[Metric]) -> dict[str, Any]:
+    """How the number of a metric is to be read: scope, direction, range, unit, cost, population, source."""
+    low, high = ("…" if bound is None else f"{bound:g}" for bound in cls.bounds)
+    return {
+        "scope": cls.scope,
+        "direction": {True: "higher is better", False: "lower is better", None: "neither"}[cls.higher_is_better],
+        "bounds": f"{low} to {high}",
+        "unit": cls.unit,
+        "cost": cls.cost,
+        "population": cls.population,
+        "source": cls.source,
     }
 
 

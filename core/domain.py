@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
 
 class Sample(BaseModel):
@@ -30,6 +31,10 @@ class Domain:
     size: ClassVar[int] = 32
     classifier: ClassVar[str] = ""  # URI of the explained classifier, e.g. domain:shapes
     judge: ClassVar[str] = ""  # URI of the independent judge, e.g. domain:shapes-judge
+    widths: ClassVar[Mapping[str, float]] = {}  # width of the range of every factor that can be read off an image
+    circular: ClassVar[tuple[str, ...]] = ()  # factors in [0,1) whose ends meet, e.g. a hue
+    causes: ClassVar[Mapping[str, str]] = {}  # classifier URI -> the factor that it decides by
+    guesses: ClassVar[Mapping[str, str]] = {}  # classifier URI -> the factor that people would guess
     demo_indices: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
 
     @classmethod
@@ -56,6 +61,11 @@ class Domain:
     def truth(cls, index: int, target: str, split: str = "test") -> np.ndarray | None:
         """The true counterfactual uint8 [H,W,3] where the factors are known, else None."""
         return None
+
+    @classmethod
+    def read_factors(cls, images: Tensor) -> Mapping[str, Tensor]:
+        """Factors of images [B,3,H,W] in [0,1] as [B] by name, in the units of ``Sample.factors``; empty: unknown."""
+        return {}
 
     @classmethod
     def record(cls) -> Mapping[str, Any]:

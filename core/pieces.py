@@ -168,10 +168,22 @@ class Captioner(Piece):
 
 
 class Metric(Piece):
-    """A number an image (or a set of images) about counterfactuals."""
+    """A number an image (or a set of images) about counterfactuals; how to write one is in core/metrics.py.
+
+    ``scope``: ``image`` or ``set``. ``bounds``: least and greatest value, None is unbounded. ``cost``: ``record``
+    (read off the record), ``pixels`` (arithmetic), ``classifier`` (asks a classifier) or ``network`` (another network).
+    ``population``: a word of ``POPULATIONS`` in core/metrics.py, the images that the number speaks about.
+    ``source``: where the definition comes from.
+    """
 
     kind: ClassVar[str] = "metric"
+    scope: ClassVar[str] = "image"
     higher_is_better: ClassVar[bool | None] = None
+    bounds: ClassVar[tuple[float | None, float | None]] = (None, None)
+    unit: ClassVar[str] = ""
+    cost: ClassVar[str] = "pixels"
+    population: ClassVar[str] = "all"
+    source: ClassVar[str] = ""
 
 
 KINDS: dict[str, type[Piece]] = {

@@ -33,6 +33,7 @@ BUILT_IN = tuple(
         "guidance",
         "regularizers",
         "searches",
+        "metrics",
         "classifiers",
         "methods",
         "embedded",

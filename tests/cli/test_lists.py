@@ -25,7 +25,7 @@ def test_lists_have_names_and_origins(cli, noun):
 
 
 def test_pieces_show_explains_options(cli):
-    (piece,) = cli("pieces", "show", "l2", "--json").rows
+    (piece,) = cli("pieces", "show", "l2", "--kind", "regularizer", "--json").rows
     weight = next(option for option in piece["options"] if option["name"] == "weight")
     assert weight == {
         "name": "weight",
@@ -37,6 +37,13 @@ def test_pieces_show_explains_options(cli):
     }
     text = cli("pieces", "show", "l2").out
     assert "pixel|latent" in text and "factor in the sum of energies" in text
+
+
+def test_metrics_say_how_they_are_read(cli):
+    (one,) = cli("pieces", "show", "flip_rate", "--json").rows
+    assert (one["direction"], one["bounds"], one["population"]) == ("higher is better", "0 to 1", "all")
+    text = cli("pieces", "list", "--kind", "metric").out
+    assert "lower is better" in text and "linf" in text
 
 
 def test_pieces_of_a_kind(cli):

@@ -1,0 +1,277 @@
+"""How metrics are written and asked: ``Pair``, ``Column``, the bases, ``unavailable``, ``evaluate``, ``evaluate_sets``.
+
+A metric of scope ``image`` says a number about each pair; one of scope ``set`` says a number about many pictures at
+once, out of a state that can be gathered in parts and merged. Three answers are kept apart, for nothing is dropped
+silently: a number; ``nan``, when the image is of the metric's population and could not be measured (a failed item);
+None, when the image is not of the population (an image that did not flip has no judge agreement).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from counterlens.core.errors import UsageError
+from counterlens.core.pieces import Metric
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from counterlens.core.measuring import Context
+
+NAN = math.nan
+Value = float | None
+POPULATIONS = {
+    "all": "every image that was asked for",
+    "correct": "images that the explained classifier gets right",
+    "flipped": "images whose counterfactual is decided as the target",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A source image and its counterfactual, as they were saved.
+
+    ``record``: the record of the item (core/records.py). ``source`` and ``counterfactual``: [3,H,W] in [0,1];
+    ``counterfactual`` is None for a failed item. ``truth``: the true counterfactual [3,H,W], where it is known.
+    ``factors``: known factors of the source. ``region``: [1,H,W] in [0,1], 1 = may change. ``others``: further
+    counterfactuals of the same source, for diversity.
+    """
+
+    record: Mapping[str, Any]
+    source: Tensor
+    counterfactual: Tensor | None
+    truth: Tensor | None = None
+    factors: Mapping[str, float] = field(default_factory=dict)
+    region: Tensor | None = None
+    others: tuple[Tensor, ...] = ()
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.source.shape)
+        if len(shape) != 3 or shape[0] != 3:
+            raise UsageError(f"pair {self.digest}: the source must be [3,H,W], not {list(shape)}")
+        for name in ("counterfactual", "truth"):
+            picture = getattr(self, name)
+            if picture is not None and tuple(picture.shape) != shape:
+                raise UsageError(f"pair {self.digest}: the {name} is {list(picture.shape)}, the source {list(shape)}")
+
+    @property
+    def digest(self) -> str:
+        """The item's digest: what rows are paired by."""
+        return str(self.record.get("digest", ""))
+
+    @property
+    def failed(self) -> bool:
+        return self.counterfactual is None or bool(self.record.get("failure"))
+
+    @property
+    def flipped(self) -> bool:
+        """The explained classifier decides the saved picture as the target; a failed item did not flip."""
+        return not self.failed and bool(self.record.get("flipped"))
+
+    @property
+    def correct(self) -> bool | None:
+        """Whether the explained classifier gets the source right; None when its label is not known."""
+        label = self.record.get("label")
+        return None if label is None else label == self.record.get("source")
+
+    def within(self, population: str) -> bool:
+        """Whether the pair is of a population (a word of POPULATIONS)."""
+        return {"all": True, "correct": self.correct is True, "flipped": self.flipped}[population]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number that a metric says: its name in tables, and how to read it."""
+
+    name: str
+    metric: str
+    higher_is_better: bool | None
+    bounds: tuple[float | None, float | None]
+    unit: str
+    cost: str
+    population: str
+    scope: str
+    summary: str
+
+
+class Measure(Metric):
+    """What both scopes share: names of columns, and what is missing."""
+
+    def names(self, context: Context) -> tuple[str, ...]:
+        """Names of the numbers it says, known before anything is loaded; the metric's own name unless overridden."""
+        return (self.name,)
+
+    def columns(self, context: Context) -> tuple[Column, ...]:
+        """A Column for each name."""
+        about = (self.name, self.higher_is_better, self.bounds, self.unit, self.cost, self.population, self.scope)
+        return tuple(Column(name, *about, self.summary()) for name in self.names(context))
+
+    def missing(self, context: Context) -> str:
+        """What is missing and what to do, in one line; empty when it can run. Loads nothing."""
+        absent = sorted(self.wanted() - context.gives)
+        return "; ".join(context.advice(word) for word in absent)
+
+
+class ImageMetric(Measure):
+    """A number an image. Override ``measure``, or derive from PictureMetric or RecordMetric, which do the rest."""
+
+    scope: ClassVar[str] = "image"
+
+    def measure(self, pairs: Sequence[Pair], context: Context) -> Mapping[str, Sequence[Value]]:
+        """For each of ``names``: a value a pair (number, nan, or None outside the population)."""
+        raise NotImplementedError
+
+
+class RecordMetric(ImageMetric):
+    """Read off the record of one item: override ``of``."""
+
+    cost: ClassVar[str] = "record"
+
+    def of(self, pair: Pair) -> Value:
+        """The value of a pair of the population; nan when the record does not say."""
+        raise NotImplementedError
+
+    def measure(self, pairs: Sequence[Pair], context: Context) -> Mapping[str, Sequence[Value]]:
+        return {self.name: [self.of(pair) if pair.within(self.population) else None for pair in pairs]}
+
+
+class PictureMetric(ImageMetric):
+    """Compares two pictures: override ``compare``. Failed items get nan, pairs of one size are compared at once."""
+
+    def compare(self, source: Tensor, edited: Tensor, pairs: Sequence[Pair], context: Context) -> Any:
+        """``source`` and ``edited`` [B,3,H,W] in [0,1] of B pairs: [B], or {name: [B]} when there are several."""
+        raise NotImplementedError
+
+    def measure(self, pairs: Sequence[Pair], context: Context) -> Mapping[str, Sequence[Value]]:
+        import torch
+
+        names = self.names(context)
+        found: dict[str, list[Value]] = {
+            name: [NAN if pair.within(self.population) else None for pair in pairs] for name in names
+        }
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for at, pair in enumerate(pairs):
+            if pair.within(self.population) and not pair.failed:
+                groups.setdefault(tuple(pair.source.shape), []).append(at)
+        for rows in groups.values():
+            chosen = [pairs[at] for at in rows]
+            source = torch.stack([pair.source.float() for pair in chosen]).to(context.device)
+            edited = torch.stack([pair.counterfactual.float() for pair in chosen if pair.counterfactual is not None])
+            with torch.no_grad():
+                answer = self.compare(source, edited.to(context.device), chosen, context)
+            for name, values in (answer if isinstance(answer, Mapping) else {names[0]: answer}).items():
+                for at, value in zip(rows, values.double().tolist(), strict=True):
+                    found[name][at] = value
+        return found
+
+
+class State(Protocol):
+    """What a set metric remembers of pictures. Merging is exact: any order and grouping gives the same bits."""
+
+    def merge(self, other: Any) -> Any: ...
+
+
+Keyed = tuple[str, "Tensor | None"]  # (digest of the item, picture [3,H,W] in [0,1], None for a failed item)
+
+
+class SetMetric(Measure):
+    """A number about a set of counterfactuals beside a set of real images."""
+
+    scope: ClassVar[str] = "set"
+
+    def gather(self, reals: Iterable[Keyed], fakes: Iterable[Keyed], context: Context) -> State:
+        """What has to be remembered; parts gathered by several workers are merged with ``State.merge``."""
+        raise NotImplementedError
+
+    def result(self, state: Any) -> Mapping[str, float]:
+        """A number for each of ``names``; nan when there are too few pictures."""
+        raise NotImplementedError
+
+    def counts(self, state: Any) -> tuple[int, int]:
+        """(real pictures, counterfactuals) that the state has seen."""
+        raise NotImplementedError
+
+    def least(self) -> int:
+        """The number of pictures below which the number says little: a warning is printed with it."""
+        return 0
+
+
+def unavailable(metrics: Iterable[Measure], context: Context) -> dict[str, str]:
+    """Metrics that cannot run, by name, each with what is missing and what to do. Loads nothing."""
+    return {metric.name: why for metric in metrics if (why := metric.missing(context))}
+
+
+def columns(metrics: Iterable[Measure], context: Context) -> dict[str, Column]:
+    """Every column by name; UsageError when two metrics would write the same one."""
+    found: dict[str, Column] = {}
+    for metric in metrics:
+        for column in metric.columns(context):
+            if column.name in found:
+                raise UsageError(f"two metrics write {column.name!r}: leave one out, or give it other options")
+            found[column.name] = column
+    return found
+
+
+def evaluate(metrics: Sequence[Measure], pairs: Iterable[Pair], context: Context) -> list[dict[str, Any]]:
+    """A row a pair, in their order: ``digest``, ``failed`` and a Value for every column of the metrics of scope image.
+
+    ``pairs`` may be a generator: ``context.batch`` of them are held at a time. Metrics of scope set are passed over.
+    """
+    chosen = [metric for metric in metrics if isinstance(metric, ImageMetric)]
+    names = columns(chosen, context)
+    rows: list[dict[str, Any]] = []
+    for part in batched(pairs, context.batch):
+        answers = [(metric, metric.measure(part, context)) for metric in chosen]
+        for at, pair in enumerate(part):
+            row: dict[str, Any] = {"digest": pair.digest, "failed": pair.failed}
+            rows.append({**row, **{name: values[at] for _, answer in answers for name, values in answer.items()}})
+    for row in rows:
+        if strange := row.keys() - names.keys() - {"digest", "failed"}:
+            raise TypeError(f"a metric answered {sorted(strange)}, which it does not announce in names()")
+    return rows
+
+
+def evaluate_sets(
+    metrics: Sequence[Measure], reals: Iterable[Keyed], fakes: Iterable[Keyed], context: Context
+) -> list[dict[str, Any]]:
+    """A row for every column of the metrics of scope set: what ``set_row`` says. Pictures are held in memory."""
+    chosen = [metric for metric in metrics if isinstance(metric, SetMetric)]
+    reals, fakes = list(reals), list(fakes)
+    failed = sum(picture is None for _, picture in fakes)
+    return [row for metric in chosen for row in set_rows(metric, metric.gather(reals, fakes, context), context, failed)]
+
+
+def set_rows(metric: SetMetric, state: Any, context: Context, failed: int = 0) -> list[dict[str, Any]]:
+    """Rows of a gathered (or merged) state: ``metric``, ``value``, ``n`` counterfactuals, ``n_reals``, ``failed``,
+    ``population``, ``higher_is_better``, ``warning``."""
+    n_reals, n = metric.counts(state)
+    few = min(n_reals, n) < metric.least()
+    warning = f"{min(n_reals, n)} pictures: below {metric.least()} {metric.name} says little" if few else ""
+    return [
+        {
+            "metric": column.name,
+            "value": metric.result(state)[column.name],
+            "n": n,
+            "n_reals": n_reals,
+            "failed": failed,
+            "population": column.population,
+            "higher_is_better": column.higher_is_better,
+            "warning": warning,
+        }
+        for column in metric.columns(context)
+    ]
+
+
+def batched(things: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of at most ``size``, in order.
+
+    >>> list(batched("abc", 2))
+    [['a', 'b'], ['c']]
+    """
+    source = iter(things)
+    while part := list(islice(source, size)):
+        yield part
