@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 NAN = math.nan
 Value = float | None
+YES_NO = "yes/no"  # unit of metrics whose values are 1 and 0; their mean is a share
+KEYS = ("digest", "image", "target")  # of a row; rows of several methods belong together by image and target
 POPULATIONS = {
     "all": "every image that was asked for",
     "correct": "images that the explained classifier gets right",
@@ -96,6 +98,11 @@ class Column:
     population: str
     scope: str
     summary: str
+
+    @property
+    def binary(self) -> bool:
+        """Every image says 1 or 0."""
+        return self.unit == YES_NO
 
 
 class Measure(Metric):
@@ -217,7 +224,7 @@ def columns(metrics: Iterable[Measure], context: Context) -> dict[str, Column]:
 
 
 def evaluate(metrics: Sequence[Measure], pairs: Iterable[Pair], context: Context) -> list[dict[str, Any]]:
-    """A row a pair, in their order: ``digest``, ``failed`` and a Value for every column of the metrics of scope image.
+    """A row a pair, in their order: KEYS, ``failed`` and a Value for every column of the metrics of scope image.
 
     ``pairs`` may be a generator: ``context.batch`` of them are held at a time. Metrics of scope set are passed over.
     """
@@ -227,10 +234,10 @@ def evaluate(metrics: Sequence[Measure], pairs: Iterable[Pair], context: Context
     for part in batched(pairs, context.batch):
         answers = [(metric, metric.measure(part, context)) for metric in chosen]
         for at, pair in enumerate(part):
-            row: dict[str, Any] = {"digest": pair.digest, "failed": pair.failed}
+            row = {key: pair.record.get(key) for key in KEYS} | {"failed": pair.failed}
             rows.append({**row, **{name: values[at] for _, answer in answers for name, values in answer.items()}})
     for row in rows:
-        if strange := row.keys() - names.keys() - {"digest", "failed"}:
+        if strange := row.keys() - names.keys() - {*KEYS, "failed"}:
             raise TypeError(f"a metric answered {sorted(strange)}, which it does not announce in names()")
     return rows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from counterlens.core.metrics import NAN, Pair, RecordMetric
+from counterlens.core.metrics import NAN, YES_NO, Pair, RecordMetric
 
 
 class Share(RecordMetric):
@@ -12,7 +12,7 @@ class Share(RecordMetric):
 
     higher_is_better: ClassVar[bool | None] = True
     bounds: ClassVar[tuple[float | None, float | None]] = (0, 1)
-    unit: ClassVar[str] = "share"
+    unit: ClassVar[str] = YES_NO
 
 
 class FlipRate(Share):
