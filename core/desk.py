@@ -13,12 +13,13 @@ import torch
 
 from counterlens.core.classifier import Classifier
 from counterlens.core.errors import CounterlensError
+from counterlens.core.inversions import Inversions
 from counterlens.core.prepare import Prepared
 from counterlens.core.problem import Problem, as_saved
-from counterlens.core.records import failed_record, judgement, pictures_of, record_of
-from counterlens.core.run import Run
+from counterlens.core.records import heading_of
 from counterlens.core.scenes import Ready, scene_of
 from counterlens.core.types import Counterfactual, Scene
+from counterlens.core.writer import Sink, Writer
 
 if TYPE_CHECKING:
     from counterlens.core.pipeline import Pipeline
@@ -29,58 +30,89 @@ NOT_FINITE = "the result is not finite: the edit went out of range; try smaller 
 
 @dataclass
 class Desk:
-    """The lent networks and the plan for a few images at a time."""
+    """The lent networks and the plan for a few images at a time.
+
+    ``store``: where inversions are kept; ``strict``: an exception that no piece should raise is a bug and ends the
+    run (else it is a failure of the image, with its type's name).
+    """
 
     prepared: Prepared
     pipeline: Pipeline
     classifier: Classifier
     judge: Classifier | None
     progress: Progress
+    store: Inversions | None = None
+    strict: bool = True
 
-    def batch(self, ready: Sequence[Ready], run: Run, again: str, place: tuple[int, int]) -> Iterator[dict[str, Any]]:
+    def writer(self, run: Sink) -> Writer:
+        """Where this desk's records go."""
+        heading, tau = heading_of(self.prepared), self.prepared.composition.method.tau
+        return Writer(run, heading, tau, self.classifier, self.judge, self.pipeline.device, keeps=not self.strict)
+
+    def batch(self, ready: Sequence[Ready], run: Sink, again: str, place: tuple[int, int]) -> Iterator[dict[str, Any]]:
         """The records of a few images; those that are finished are read, those that fail are rows."""
         kept = {r.item.digest: run.finished(r.item.digest) for r in ready} if again != "always" else {}
         todo = [r for r in ready if not kept.get(r.item.digest) and not r.failure]
-        fresh = dict(self._solve(todo, run, place)) if todo and again != "never" else {}
+        writer = self.writer(run)
+        fresh = dict(self.solve(todo, writer, place)) if todo and again != "never" else {}
         for one in ready:
             if one.failure:
-                yield self._write_failure(one, run, one.failure)
+                yield writer.fail(one, one.failure)
             elif record := kept.get(one.item.digest) or fresh.get(one.item.digest):
                 yield record
 
-    def _solve(self, todo: Sequence[Ready], run: Run, place: tuple[int, int]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Solve together; if that fails, one at a time, so that one image cannot take the others with it."""
+    def solve(
+        self, todo: Sequence[Ready], writer: Writer, place: tuple[int, int] = (0, 1), rows: int = 0
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Solve together; if that fails in halves, so that one image cannot take the others with it.
+
+        A batch that does not fit into memory is halved as well, down to one row in a network call.
+        """
+        rows = rows or self.prepared.request.batch
+        failure, full = "", False
         try:
-            yield from self._together(todo, run, place)
-        except (CounterlensError, RuntimeError, FloatingPointError) as error:
-            if isinstance(error, CounterlensError) and error.exit_code != 1:
-                raise
-            if len(todo) == 1:
-                failure = str(error).splitlines()[0]
-                yield todo[0].item.digest, self._write_failure(todo[0], run, failure)
-                return
-            half = len(todo) // 2  # also the way out of a batch that does not fit into memory
-            yield from self._solve(todo[:half], run, place)
-            yield from self._solve(todo[half:], run, place)
+            yield from self._together(todo, writer, place, rows)
+            return
+        except Exception as error:
+            full = isinstance(error, torch.OutOfMemoryError)
+            failure = self._reason(error)
+        # Out of the handler: the exception holds the frames, and they the tensors, of the batch that failed.
+        if full and self.pipeline.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        if len(todo) == 1 and not (full and rows > 1):
+            yield todo[0].item.digest, writer.fail(todo[0], failure)
+            return
+        half = (len(todo) + 1) // 2
+        for part in (todo[:half], todo[half:]):
+            if part:
+                yield from self.solve(part, writer, place, max(1, rows // 2) if full else rows)
+
+    def _reason(self, error: Exception) -> str:
+        """Why an image failed, in one line; what is no failure of an image goes on."""
+        if isinstance(error, CounterlensError):
+            if error.exit_code != 1:
+                raise error
+        elif not isinstance(error, (RuntimeError, FloatingPointError)) and self.strict:
+            raise error
+        line = next(iter(str(error).splitlines()), "")
+        expected = isinstance(error, (CounterlensError, RuntimeError, FloatingPointError))
+        return line if expected and line else f"{type(error).__name__}: {line}"
 
     def _together(
-        self, todo: Sequence[Ready], run: Run, place: tuple[int, int]
+        self, todo: Sequence[Ready], writer: Writer, place: tuple[int, int], rows: int
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """Search, decode and score; one record a row."""
         begun = time.perf_counter()
         _reset_peak(self.pipeline.device)
         scene = scene_of(todo, self.prepared, self.pipeline, self.classifier)
-        found = self.prepared.composition.search.run(self._problem(scene, place))
+        found = self.prepared.composition.search.run(self._problem(scene, place, rows))
         with torch.no_grad():
             image = as_saved(self.pipeline.decode(found.x0)).cpu() * 2 - 1
             after = self.classifier.probabilities((image / 2 + 0.5).to(self.pipeline.device)).cpu()
-        shared = {
-            "seconds": round((time.perf_counter() - begun) / len(todo), 4),
-            "peak_bytes": _peak(self.pipeline.device),
-        }
+        shared = (time.perf_counter() - begun) / len(todo)
         for row, one in enumerate(todo):
             if not torch.isfinite(image[row]).all():
-                yield one.item.digest, self._write_failure(one, run, NOT_FINITE)
+                yield one.item.digest, writer.fail(one, NOT_FINITE)
                 continue
             done = Counterfactual(
                 one.item,
@@ -93,11 +125,11 @@ class Desk:
                 found.tried[row],
                 one.map,
             )
-            meter = scene.net.meter
-            costs = {"unet_evaluations": meter.forward[row], "gradient_evaluations": meter.gradient[row], **shared}
-            yield one.item.digest, self._write(done, one, run, costs)
+            costs = {**costs_of(scene, row), "peak_bytes": _peak(self.pipeline.device), "rows": rows}
+            costs["seconds"] = round(shared + costs["seconds_reused"], 4)
+            yield one.item.digest, writer.write(done, one, costs)
 
-    def _problem(self, scene: Scene, place: tuple[int, int]) -> Problem:
+    def _problem(self, scene: Scene, place: tuple[int, int], rows: int) -> Problem:
         method, (done, total) = self.prepared.composition, place
         return Problem(
             scene,
@@ -107,29 +139,21 @@ class Desk:
             method.guidance,
             method.regularizers,
             tau=method.method.tau,
-            batch=self.prepared.request.batch,
+            batch=rows,
+            store=self.store,
             tick=lambda i, n: self.progress(method.method.name, done * n + i * len(scene), total * n),
         )
 
-    def _write(self, done: Counterfactual, one: Ready, run: Run, costs: dict[str, Any]) -> dict[str, Any]:
-        record = record_of(done, self.prepared, self.classifier, self._judged(done, one), costs)
-        record["counterfactual"] = str(run.path / "items" / one.item.digest / "counterfactual.png")
-        run.write_item(one.item.digest, record, pictures_of(done, one.place))
-        run.log({"event": "item", "digest": one.item.digest, "flipped": record["flipped"]})
-        return record
 
-    def _write_failure(self, one: Ready, run: Run, failure: str) -> dict[str, Any]:
-        record = failed_record(one, self.prepared, self.classifier, failure)
-        run.log({"event": "failure", "digest": one.item.digest, "failure": failure})
-        return record
-
-    def _judged(self, done: Counterfactual, one: Ready) -> dict[str, Any]:
-        if self.judge is None:
-            return {"judge_flipped": None, "judge_before": None, "judge_after": None}
-        pair = torch.stack([one.image, done.image]).to(self.pipeline.device)
-        with torch.no_grad():
-            before, after = self.judge.probabilities(as_saved(pair)).cpu()
-        return judgement(self.judge.contract.labels, before, after, one.item.target)
+def costs_of(scene: Scene, row: int) -> dict[str, Any]:
+    """What an image cost, inversions that were found counted as if they had been made; and what they spared."""
+    meter = scene.net.meter
+    return {
+        "unet_evaluations": meter.forward[row],
+        "gradient_evaluations": meter.gradient[row],
+        "unet_evaluations_reused": meter.reused[row],
+        "seconds_reused": round(meter.spared.get(row, 0.0), 4),
+    }
 
 
 def _reset_peak(device: str) -> None:

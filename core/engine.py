@@ -8,14 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from counterlens.core.cache import Cache
 from counterlens.core.checks import check_classifier
 from counterlens.core.classifier import Classifier, open_classifier
 from counterlens.core.desk import Desk, Progress
 from counterlens.core.digest import digest, weight_hashes
+from counterlens.core.errors import UsageError
+from counterlens.core.inversions import Inversions
 from counterlens.core.plan import plan
 from counterlens.core.pool import Key, Pool
 from counterlens.core.prepare import Prepared, prepare
-from counterlens.core.records import manifest_of
+from counterlens.core.records import manifest_of, versions
 from counterlens.core.request import Request
 from counterlens.core.run import Run
 from counterlens.core.scenes import Ready, ready_items
@@ -54,10 +59,11 @@ def _silent(*_: object) -> None:
 
 @dataclass
 class Session:
-    """A registry and a pool: several requests share what they load."""
+    """A registry and a pool: several requests share what they load; with a ``cache`` also their inversions."""
 
     registry: Registry
     pool: Pool = field(default_factory=Pool)
+    cache: Cache | None = None
 
     def run(
         self,
@@ -69,15 +75,33 @@ class Session:
     ) -> Iterator[dict[str, Any]]:
         """Do what was prepared; see ``explain``."""
         with ExitStack() as stack:
-            classifier = self._classifier(stack, prepared.classifier, prepared)
-            judge = self._classifier(stack, prepared.judge, prepared) if prepared.judge else None
+            classifier = self.classifier(stack, prepared.classifier, prepared.key.device)
             self._check(prepared, classifier, notice)
             progress("loading", 0, 1)
-            pipeline = stack.enter_context(self.pool.lend(prepared.key, self.registry.family(prepared.family).load))
-            weights = _weights(prepared.key.model)
-            ready = ready_items(prepared, pipeline, classifier, digest(weights))
-            desk = Desk(prepared, pipeline, classifier, judge, progress)
-            yield from self._work(desk, ready, weights, out, again)
+            desk, ready = self.desk(stack, prepared, progress)
+            refuse_if_nothing(ready, classifier)
+            yield from self._work(desk, ready, weights_of(prepared.key.model), out, again)
+
+    def desk(
+        self, stack: ExitStack, prepared: Prepared, progress: Progress = _silent, **how: Any
+    ) -> tuple[Desk, list[Ready]]:
+        """A desk with its networks on loan until ``stack`` closes, and the images ready for it."""
+        classifier = self.classifier(stack, prepared.classifier, prepared.key.device)
+        judge = self.classifier(stack, prepared.judge, prepared.key.device) if prepared.judge else None
+        pipeline = stack.enter_context(self.pool.lend(prepared.key, self.registry.family(prepared.family).load))
+        weights = digest(weights_of(prepared.key.model))
+        ready = ready_items(prepared, pipeline, classifier, weights)
+        return Desk(prepared, pipeline, classifier, judge, progress, self._store(prepared, weights), **how), ready
+
+    def _store(self, prepared: Prepared, weights: str) -> Inversions | None:
+        """Where inversions of this pipeline are kept: what decides their bits, besides the inverter and the scene."""
+        if self.cache is None:
+            return None
+        key = prepared.key
+        device = key.device if key.device == "cpu" else torch.cuda.get_device_name(key.device)
+        about = {"weights": weights, "family": prepared.family, "dtype": key.dtype, "device": device}
+        about |= {"revision": key.revision, "variant": key.variant, "options": sorted(map(str, key.options))}
+        return Inversions(self.cache, {**about, "versions": versions()})
 
     def _work(self, desk: Desk, ready: list[Ready], weights: Any, out: Path, again: str) -> Iterator[dict[str, Any]]:
         """Items in batches, in order; finished ones are read from the run's folder."""
@@ -104,8 +128,8 @@ class Session:
                 _report(run, records, self.registry)
             hook.counterlens_run_done(manifest=manifest)
 
-    def _classifier(self, stack: ExitStack, uri: str, prepared: Prepared) -> Classifier:
-        device = prepared.key.device
+    def classifier(self, stack: ExitStack, uri: str, device: str) -> Classifier:
+        """A classifier or judge on loan until ``stack`` closes."""
         return stack.enter_context(
             self.pool.lend(Key(uri, device=device), lambda key: open_classifier(self.registry, uri, device))
         )
@@ -125,7 +149,13 @@ def _batches(ready: list[Ready], size: int) -> Iterator[list[Ready]]:
     yield from (ready[k : k + size] for k in range(0, len(ready), size))
 
 
-def _weights(model: str) -> dict[str, str]:
+def refuse_if_nothing(ready: list[Ready], classifier: Classifier) -> None:
+    """UsageError when every image is already decided as its target."""
+    if all(one.failure for one in ready):
+        raise UsageError(f"{ready[0].failure}; choose another --target of: {', '.join(classifier.contract.labels)}")
+
+
+def weights_of(model: str) -> dict[str, str]:
     """Hashes of the weight files of a local pipeline folder; a hub id is named by its snapshot."""
     folder = Path(model)
     return weight_hashes(folder) if folder.is_dir() else {"id": model}

@@ -52,10 +52,15 @@ class Step:
 
 @dataclass
 class Meter:
-    """Network evaluations and classifier gradients, counted for each image of a scene."""
+    """Network evaluations and classifier gradients, counted for each image of a scene.
+
+    ``reused``: those of ``forward`` that were spared by an inversion found in the cache; ``spared``: its seconds.
+    """
 
     forward: Counter[int] = field(default_factory=Counter)
     gradient: Counter[int] = field(default_factory=Counter)
+    reused: Counter[int] = field(default_factory=Counter)
+    spared: dict[int, float] = field(default_factory=dict)
     calls: int = 0
 
     def asked(self, rows: Sequence[int], branches: int) -> None:

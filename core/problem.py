@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from counterlens.core.inversions import Inversions
 from counterlens.core.levels import Level, churn_of
 from counterlens.core.loop import Frame, denoise, last
 from counterlens.core.pieces import Combiner, Editor, Energy, Guidance, Inverter, Regularizer
@@ -53,6 +55,7 @@ class Problem:
     tau: float = 0.9
     batch: int = 16
     kept: dict[tuple[float | None, int], Inversion] = field(default_factory=dict, repr=False)
+    store: Inversions | None = field(default=None, repr=False)
     tick: Callable[[int, int], None] = field(default=lambda done, total: None, repr=False)
 
     @property
@@ -70,10 +73,32 @@ class Problem:
         """The inverter's start for every row; each image is inverted once at a skip, whoever asks again."""
         rows = self.scene.rows
         new = [rows.index(row) for row in dict.fromkeys(rows) if (skip, row) not in self.kept]
-        if new:
+        if new and self.store is not None:
+            self.kept.update({(skip, rows[at]): self.take([at]).stored(skip, self.store) for at in new})
+        elif new:
             made = self.inverter.invert(self.take(new), skip)
             self.kept.update({(skip, rows[at]): made.take([k]) for k, at in enumerate(new)})
         return joined([self.kept[skip, row] for row in rows])
+
+    def stored(self, skip: float | None, store: Inversions) -> Inversion:
+        """The inversion of a scene of one row, found or made and kept.
+
+        What is kept is made alone: its last bits must not depend on who asked for it first, and with whom.
+        """
+        scene, meter, (row,) = self.scene, self.scene.net.meter, self.scene.rows
+        key = store.key(scene, self.inverter, self.combiner, skip, self.batch)
+        if found := store.get(key, scene):
+            inversion, costs = found
+            for count in (meter.forward, meter.reused):
+                count[row] += int(costs["forward"])
+            meter.gradient[row] += int(costs["gradient"])
+            meter.spared[row] = meter.spared.get(row, 0.0) + costs["seconds"]
+            return inversion
+        before, begun = (meter.forward[row], meter.gradient[row]), time.perf_counter()
+        inversion = self.inverter.invert(self, skip)
+        spent = {"forward": meter.forward[row] - before[0], "gradient": meter.gradient[row] - before[1]}
+        store.put(key, inversion, scene, {**spent, "seconds": time.perf_counter() - begun})
+        return inversion
 
     def frames(self, inversion: Inversion, extra_editors: Sequence[Any] = ()) -> Iterator[Frame]:
         """The edited trajectory from an inversion of this scene: method's editors first, then ``extra_editors``."""

@@ -17,7 +17,6 @@ from counterlens.core.scenes import Ready
 from counterlens.core.types import Counterfactual
 
 if TYPE_CHECKING:
-    from counterlens.core.classifier import Classifier
     from counterlens.core.prepare import Prepared
     from counterlens.core.registry import Registry
 
@@ -29,22 +28,22 @@ def probabilities_of(labels: Sequence[str], p: Tensor) -> dict[str, float]:
 
 def record_of(
     done: Counterfactual,
-    prepared: Prepared,
-    classifier: Classifier,
+    heading: Mapping[str, Any],
+    tau: float,
+    labels: Sequence[str],
     judged: Mapping[str, Any],
     costs: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The record of a finished image; every number is taken from the saved picture."""
-    labels = classifier.contract.labels
+    """The record of a finished image; every number is taken from the saved picture. ``heading``: see heading_of."""
     source = done.item.pixels.astype(np.float64) / 255
     change = np.abs(to_pixels(done.image).astype(np.float64) / 255 - source)
     return {
-        **_head(done.item.digest, done, prepared),
+        **_head(done, heading),
         "source": labels[done.source],
         "target": labels[done.target],
         "label": done.item.label,
         "flipped": done.flipped,
-        "reached": bool(done.after[done.target] >= prepared.composition.method.tau),
+        "reached": bool(done.after[done.target] >= tau),
         "p_target_before": round(float(done.before[done.target]), 6),
         "p_target_after": round(float(done.after[done.target]), 6),
         "probabilities_before": probabilities_of(labels, done.before),
@@ -60,12 +59,11 @@ def record_of(
     }
 
 
-def failed_record(ready: Ready, prepared: Prepared, classifier: Classifier, failure: str) -> dict[str, Any]:
+def failed_record(ready: Ready, heading: Mapping[str, Any], labels: Sequence[str], failure: str) -> dict[str, Any]:
     """A failure is a row too: nothing that was asked for is dropped."""
-    labels = classifier.contract.labels
     nothing = dict.fromkeys(("p_target_after", "judge_flipped", "l1", "counterfactual", "peak_bytes"))
     return {
-        **_head(ready.item.digest, ready, prepared),
+        **_head(ready, heading),
         "source": labels[ready.source],
         "target": labels[ready.target],
         "label": ready.item.label,
@@ -76,16 +74,21 @@ def failed_record(ready: Ready, prepared: Prepared, classifier: Classifier, fail
         **nothing,
         "unet_evaluations": 0,
         "gradient_evaluations": 0,
+        "unet_evaluations_reused": 0,
+        "seconds_reused": 0.0,
         "seconds": 0.0,
         "notes": list(ready.item.notes),
         "failure": failure,
     }
 
 
-def _head(digest: str, one: Any, prepared: Prepared) -> dict[str, Any]:
+def _head(one: Any, heading: Mapping[str, Any]) -> dict[str, Any]:
+    return {"digest": one.item.digest, "image": one.item.name, **heading}
+
+
+def heading_of(prepared: Prepared) -> dict[str, Any]:
+    """What all records of a request have in common: who made them, and who looked at them."""
     return {
-        "digest": digest,
-        "image": one.item.name,
         "method": prepared.composition.method.name,
         "model": prepared.request.model or f"domain:{prepared.domain}/{prepared.family}",
         "family": prepared.family,
@@ -144,7 +147,7 @@ def manifest_of(prepared: Prepared, registry: Registry, items: Sequence[Ready], 
         "device": prepared.key.device,
         "dtype": prepared.key.dtype,
         "weights": dict(weights),
-        "versions": _versions(),
+        "versions": versions(),
         "plugins": [f"{p.name} {p.version}" for p in registry.plugins if not p.error],
         "platform": f"{platform.system()} {platform.machine()}, Python {sys.version.split()[0]}",
     }
@@ -154,6 +157,7 @@ def _row(row: Row) -> dict[str, Any]:
     return {"kind": row.kind, "name": row.name, "options": row.options, "needs": row.needs, "gives": row.gives}
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of what decides a result's last bits."""
     names = ("counterlens", "torch", "diffusers", "transformers", "numpy", "pillow")
     return {name: metadata.version(name) for name in names}

@@ -67,6 +67,7 @@ class Asked(BaseModel):
     caption: str = ""
     domain: str = ""
     index: int = -1
+    target: str = ""  # this image's own, before that of the request
 
 
 def gather(request: Request, registry: Registry) -> list[Asked]:

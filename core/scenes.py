@@ -47,7 +47,7 @@ class Ready:
 def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, weights: str) -> list[Ready]:
     """Every image asked for, fitted and scored, with its target and its digest.
 
-    An image already decided as the target is an error when it is alone, else a row with a failure.
+    An image already decided as the target is a row with a failure.
     """
     fitted = [fit(one.picture, pipeline.size, prepared.request.fit) for one in prepared.asked]
     images = torch.stack([to_tensor(f.pixels) for f in fitted])
@@ -64,14 +64,12 @@ def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, 
     labels = classifier.contract.labels
     ready = []
     for one, view, image, p in zip(prepared.asked, fitted, images, before, strict=True):
-        source, target = int(p.argmax()), _target(prepared.request.target, classifier, p)
+        source, target = int(p.argmax()), _target(one.target or prepared.request.target, classifier, p)
         same = f"{one.name} is already decided as {labels[target]!r} (p = {p[target]:.2f}): nothing to explain"
         item = _item(one, view, labels, target, common)
         place = None if view.pixels.shape == one.picture.pixels.shape else partial(view.place, one.picture)
         failure = same if source == target else None
         ready.append(Ready(item, image, p, source, target, one.caption, change, place, failure))
-    if all(r.failure for r in ready):
-        raise UsageError(f"{ready[0].failure}; choose another --target of: {', '.join(labels)}")
     return ready
 
 
