@@ -6,9 +6,9 @@ simply another photograph have scored as well? ``reconstruct`` is a method; the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -145,7 +145,19 @@ CONTROLS = {
 FOLLOWING = ("random",)
 
 
-def sizes_of(records: Mapping[str, Mapping[str, Any]], change: Callable[[str], float | None]) -> float:
-    """The median root mean square change of an image over its methods' results; the fixed size if there is none."""
-    found = sorted(size for digest in records if (size := change(digest)) is not None)
-    return found[len(found) // 2] if found else FIXED_SIZE
+def change_of(folder: Path) -> float:
+    """The root mean square change of a finished item, from its pictures."""
+    before, after = (_pixels(folder / f"{name}.png") for name in ("source", "counterfactual"))
+    return float(np.sqrt(np.square(after - before).mean()))
+
+
+def _pixels(path: Path) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"), dtype=np.float64) / 255
+
+
+def size_of(changes: Sequence[float]) -> float:
+    """The median over the methods' changes of one image; a fixed size if there is none."""
+    return sorted(changes)[len(changes) // 2] if changes else FIXED_SIZE

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from counterlens.benchmarks.claims import Claims
 from counterlens.benchmarks.engines.crew import Crew, Heard
@@ -47,7 +47,8 @@ class Dispatcher:
 
     def work(self, units: Sequence[Unit], seconds: Mapping[str, float]) -> bool:
         """Whether everything is finished (not so when it is left to other drivers)."""
-        waiting, busy, elsewhere = list(units), {}, []
+        waiting, elsewhere = list(units), list[Unit]()
+        busy: dict[str, Task] = {}
         held: dict[int, str] = {}
         while waiting or busy or (elsewhere and self.waits):
             for hand in self.crew.idle():
@@ -69,7 +70,9 @@ class Dispatcher:
     def _starting(self) -> bool:
         return not self.crew.idle()
 
-    def _next(self, waiting: list[Unit], elsewhere: list[Unit], seconds: Mapping[str, float], holds: str) -> Task | None:
+    def _next(
+        self, waiting: list[Unit], elsewhere: list[Unit], seconds: Mapping[str, float], holds: str
+    ) -> Task | None:
         """The next task, claimed; units that others have claimed go to ``elsewhere``, finished ones nowhere."""
         while waiting:
             unit = next_unit(waiting, seconds, holds)

@@ -1,4 +1,4 @@
-"""The rows of a benchmark: methods with their pipelines, and controls. Names and plans are checked, nothing is loaded."""
+"""The rows of a benchmark: methods with their pipelines, and controls. Plans are checked, no weight is loaded."""
 
 from __future__ import annotations
 

@@ -13,14 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from counterlens.core.digest import digest
 
-VERSION = 1
-
 
 class Protocol(BaseModel):
     """How images are chosen, what is asked of them, how they are measured. Frozen; ``hash`` names it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    version: Literal[1] = Field(VERSION, description="of the rules; a number that means something else gets another")
+    version: Literal[1] = Field(1, description="of the rules; numbers that mean something else get another")
     data: str = Field(description="URI of the data")
     classifier: str = Field(description="URI of the explained classifier, which may steer")
     judge: str = Field("", description="URI of the judge, which only reports")
@@ -37,7 +35,7 @@ class Protocol(BaseModel):
     size: int | None = Field(None, ge=8, description="side of the images; the picture's own if not given")
     fit: Literal["crop", "pad", "squash"] = "crop"
     resize: Literal["lanczos"] = Field("lanczos", description="filter of every resize, antialiased")
-    tau: float | None = Field(None, gt=0, lt=1, description="target probability to reach; the method's own if not given")
+    tau: float | None = Field(None, gt=0, lt=1, description="target probability to reach; the method's own if none")
     budget: int | None = Field(
         None, ge=1, description="U-Net and gradient evaluations an image; what costs more is marked, not stopped"
     )

@@ -41,7 +41,11 @@ def units(entries: Sequence[Entry], images: int, batch: int) -> list[Unit]:
     groups: dict[str, list[str]] = {}
     for entry in free:
         groups.setdefault(entry.model, []).append(entry.name)
-    return [Unit(model, tuple(rows), k, min(k + batch, images)) for model, rows in groups.items() for k in _cuts(images, batch)]
+    return [
+        Unit(model, tuple(rows), k, min(k + batch, images))
+        for model, rows in groups.items()
+        for k in _cuts(images, batch)
+    ]
 
 
 def following(entries: Sequence[Entry], images: int, batch: int) -> list[Unit]:

@@ -205,7 +205,14 @@ def heading_of(entry: Entry, protocol: Protocol) -> dict[str, Any]:
 
 def failed(entry: Entry, job: Job, digest: str, protocol: Protocol, reason: str) -> dict[str, Any]:
     """The record of an item that could not even begin, or whose worker died."""
-    nothing: Sequence[str] = ("p_target_before", "p_target_after", "judge_flipped", "l1", "counterfactual", "peak_bytes")
+    nothing: Sequence[str] = (
+        "p_target_before",
+        "p_target_after",
+        "judge_flipped",
+        "l1",
+        "counterfactual",
+        "peak_bytes",
+    )
     return {
         "digest": digest,
         "image": job.name,

@@ -99,7 +99,7 @@ class Session:
             return None
         key = prepared.key
         device = key.device if key.device == "cpu" else torch.cuda.get_device_name(key.device)
-        about = {"weights": weights, "family": prepared.family, "dtype": key.dtype, "device": device}
+        about: dict[str, Any] = {"weights": weights, "family": prepared.family, "dtype": key.dtype, "device": device}
         about |= {"revision": key.revision, "variant": key.variant, "options": sorted(map(str, key.options))}
         return Inversions(self.cache, {**about, "versions": versions()})
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from counterlens.core.digest import file_sha256
 from counterlens.core.errors import UsageError, unknown
 from counterlens.core.files import HOST, alive, explained, locked, plain, sweep, temporary, write_all, write_atomic
+from counterlens.core.results import record_hash
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -89,11 +90,12 @@ class Run:
         return "interrupted" if said == "running" and gone else said
 
     def finished(self, item: str) -> dict[str, Any] | None:
-        """The record of an item whose pictures are all there and as they were written, else None."""
+        """The record of an item that is as it was written, and its pictures too, else None."""
         folder = self._item(item)
         try:
             record = json.loads((folder / "item.json").read_bytes())
             whole = all(file_sha256(folder / _safe(name)) == sha for name, sha in record["pictures"].items())
+            whole = whole and record.get("hash", "") in ("", record_hash(record))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError):
             return None
         return record if whole else None
@@ -107,7 +109,8 @@ class Run:
     def write_item(self, item: str, record: Mapping[str, Any], images: Mapping[str, Image.Image]) -> dict[str, Any]:
         """Write an item whole: ``images`` by name (``counterfactual`` -> counterfactual.png), then ``item.json``.
 
-        Returns the record as written: numbers that are not finite are null, ``pictures`` maps file names to sha256.
+        Returns the record as written: numbers that are not finite are null, ``pictures`` maps file names to sha256,
+        ``hash`` names the result (core/results.py).
         """
         folder = self._item(item)
         files = {_safe(name if name.endswith(".png") else f"{name}.png"): _png(im) for name, im in images.items()}
@@ -118,6 +121,7 @@ class Run:
                     write_atomic(folder / name, data)
                 sums = {name: file_sha256(folder / name) for name in files}
                 whole = {**plain(record), "pictures": sums}
+                whole["hash"] = record_hash(whole)
                 write_atomic(folder / "item.json", _json(whole))
                 for stale in folder.glob("*.png"):
                     if stale.name not in files:

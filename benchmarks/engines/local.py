@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -88,10 +89,8 @@ class Processes:
     def give(self, hand: int, task: Task) -> None:
         one = self.hands[hand]
         one.task = task
-        try:
+        with suppress(OSError):  # it has died: heard of at the next listening
             one.pipe.send(task)
-        except (BrokenPipeError, OSError):
-            pass  # it has died: heard of at the next listening
 
     def listen(self, seconds: float) -> list[Heard]:
         heard: list[Heard] = []

@@ -1,0 +1,145 @@
+"""Metrics of a run: which, whether they can run, and what they say of its items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from counterlens.benchmarks import statistics
+from counterlens.benchmarks.data import Job, asked_of, open_data
+from counterlens.benchmarks.protocol import Protocol
+from counterlens.benchmarks.suite import Suite
+from counterlens.core.errors import MissingError
+from counterlens.core.measuring import Context
+from counterlens.core.metrics import Column, Measure, Pair, columns, evaluate, evaluate_sets, unavailable
+
+if TYPE_CHECKING:
+    from counterlens.core.registry import Registry
+
+CHEAP = ("record", "pixels", "classifier", "")
+
+
+def context(protocol: Protocol, registry: Registry, device: str = "cpu") -> Context:
+    """What metrics may ask for under a protocol."""
+    domain = protocol.data.removeprefix("domain:") if protocol.data.startswith("domain:") else ""
+    return Context(
+        registry,
+        classifier_uri=protocol.classifier,
+        judge_uri=protocol.judge,
+        domain_name=domain,
+        device=device,
+        seed=protocol.seed,
+        weights=protocol.backbones,
+    )
+
+
+def metrics(protocol: Protocol, registry: Registry) -> list[Measure]:
+    """The protocol's metrics, or all that need nothing that it does not give."""
+    if protocol.metrics:
+        return [registry.make("metric", text) for text in protocol.metrics]
+    found, about = [], context(protocol, registry)
+    for name in sorted(registry.entries["metric"]):
+        metric = registry.make("metric", name)
+        if not metric.missing(about):
+            found.append(metric)
+    return found
+
+
+def checked(suite: Suite, registry: Registry, skip_unavailable: bool) -> tuple[Suite, list[str]]:
+    """The suite with its metrics by name, and notes on those left out; MissingError lists all that cannot run."""
+    protocol = suite.protocol
+    chosen, about = metrics(protocol, registry), context(protocol, registry)
+    lacking = unavailable(chosen, about)
+    if lacking and not skip_unavailable:
+        listed = "; ".join(f"{name}: {why}" for name, why in lacking.items())
+        raise MissingError(f"metrics that cannot run: {listed} (or leave them out with --skip-unavailable)")
+    written = protocol.metrics or tuple(metric.name for metric in chosen)
+    kept = tuple(text for text in written if text.split()[0] not in lacking)
+    columns([metric for metric in chosen if metric.name not in lacking], about)  # no two may write one column
+    return suite.with_(metrics=kept), [f"left out: {name}: {why}" for name, why in lacking.items()]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured: values an item by row, the table's estimates, and the paired tests."""
+
+    values: Mapping[str, list[dict[str, Any]]]
+    table: list[dict[str, Any]]
+    tests: list[dict[str, Any]]
+    columns: Mapping[str, Column]
+
+
+def measured(
+    folder: Path,
+    protocol: Protocol,
+    jobs: Sequence[Job],
+    records: Mapping[str, Sequence[Mapping[str, Any] | None]],
+    registry: Registry,
+    device: str = "cpu",
+) -> Measured:
+    """All metrics over the finished items of a run; ``records`` by row, None where an item is not finished."""
+    chosen, about = metrics(protocol, registry), context(protocol, registry, device)
+    known = columns(chosen, about)
+    data = open_data(protocol.data, registry)
+    sources = [_tensor(asked_of(data, job, protocol).picture.pixels) for job in jobs]
+    extras = [_known(data, job) for job in jobs]
+    values, sets = {}, []
+    for row, found in records.items():
+        pairs = list(_pairs(folder, found, sources, extras))
+        values[row] = evaluate(chosen, pairs, about)
+        sets += [{"method": row, **one} for one in _sets(chosen, jobs, sources, pairs, about)]
+    image = {name: column for name, column in known.items() if column.scope == "image"}
+    replicates, seed = protocol.resamples, protocol.seed
+    table = [*statistics.rows(values, image, replicates, seed), *sets]
+    return Measured(values, table, statistics.compare(values, image, None, replicates, seed), known)
+
+
+def _sets(
+    chosen: Sequence[Measure], jobs: Sequence[Job], sources: Sequence[Any], pairs: Sequence[Pair], about: Context
+) -> list[dict[str, Any]]:
+    """Set metrics of a row: its counterfactuals against all real images of the run."""
+    reals = [(job.digest, source) for job, source in zip(jobs, sources, strict=True)]
+    fakes = [(pair.digest, pair.counterfactual) for pair in pairs]
+    return [{**row, "ci95": None} for row in evaluate_sets(chosen, reals, fakes, about)]
+
+
+def _pairs(
+    folder: Path,
+    records: Sequence[Mapping[str, Any] | None],
+    sources: Sequence[Any],
+    extras: Sequence[Mapping[str, Any]],
+) -> Iterator[Pair]:
+    for record, source, extra in zip(records, sources, extras, strict=True):
+        if record is not None:
+            place = folder / "items" / str(record["digest"])
+            edited = None if record.get("failure") else _picture(place / "counterfactual.png")
+            before = source if edited is None or edited.shape == source.shape else _picture(place / "source.png")
+            same = before.shape == source.shape
+            yield Pair(record, before, edited, **(extra if same else {}))
+
+
+def _known(data: Any, job: Job) -> dict[str, Any]:
+    """The true counterfactual and the factors of a source, where its domain knows them."""
+    truth = data.truth(job.index, job.target, job.split) if job.label == job.source else None
+    return {
+        "truth": None if truth is None else _tensor(truth),
+        "factors": dict(data.sample(job.index, job.split).factors),
+    }
+
+
+def _picture(path: Path) -> Any:
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return _tensor(np.asarray(image.convert("RGB")))
+
+
+def _tensor(pixels: Any) -> Any:
+    """uint8 [H,W,3] -> [3,H,W] in [0,1]."""
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255

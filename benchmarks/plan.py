@@ -1,0 +1,122 @@
+"""From a suite and names to everything a run is about: rows, images, items. No pipeline is loaded."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from counterlens.benchmarks import measure
+from counterlens.benchmarks.data import Job, jobs, open_data, sized
+from counterlens.benchmarks.entries import Entry, entries
+from counterlens.benchmarks.protocol import Protocol
+from counterlens.benchmarks.suite import Suite
+from counterlens.core.digest import digest
+from counterlens.core.errors import UsageError
+from counterlens.core.request import Asked
+
+if TYPE_CHECKING:
+    from counterlens.core.engine import Session
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it begins. ``items``: the digest of every row on every image; ``notes``: what a reader must know."""
+
+    suite: Suite
+    entries: tuple[Entry, ...]
+    jobs: tuple[Job, ...]
+    items: Mapping[str, tuple[str, ...]]
+    device: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def protocol(self) -> Protocol:
+        return self.suite.protocol
+
+    @property
+    def digest(self) -> str:
+        """What makes two runs the same one: the protocol and all items."""
+        return digest({"protocol": self.protocol.hash, "items": self.items, "device": self.device.partition(":")[0]})
+
+    def manifest(self) -> dict[str, Any]:
+        """The birth certificate of a run; workers need nothing else."""
+        from counterlens.core.records import versions
+
+        return {
+            "kind": "bench",
+            "suite": self.suite.name,
+            "summary": self.suite.summary,
+            "protocol": self.protocol.dumped(),
+            "rows": [entry.dumped() for entry in self.entries],
+            "images": [job.dumped() for job in self.jobs],
+            "items": {row: list(found) for row, found in self.items.items()},
+            "notes": list(self.notes),
+            "device": self.device,
+            "versions": versions(),
+            "platform": f"{platform.system()} {platform.machine()}, Python {sys.version.split()[0]}",
+        }
+
+
+def plan(
+    suite: Suite,
+    methods: Sequence[str],
+    session: Session,
+    *,
+    device: str = "auto",
+    controls: Sequence[str] | None = None,
+    skip_unavailable: bool = False,
+    split: str = "",
+    **how: Any,
+) -> Plan:
+    """Everything checked that can be: names, plans, metrics and their weights, data; then the images are chosen.
+
+    ``how``: further fields of every method's request (steps, editors, …). Raises UsageError, PlanError or
+    MissingError before any pipeline is loaded.
+    """
+    from counterlens.core.prepare import device_of
+
+    device = device_of(device)
+    suite.check()
+    registry = session.registry
+    data = open_data(suite.protocol.data, registry)
+    suite = _completed(suite, session)
+    chosen = suite.controls if controls is None else tuple(controls)
+    first = data.sample(0, split or suite.protocol.split)
+    asked = Asked(
+        name="first", picture=_picture(first, suite.protocol), domain=_domain(suite.protocol), label=first.label
+    )
+    found = entries(methods, chosen, suite.protocol, registry, asked, **how)
+    suite, notes = measure.checked(suite, registry, skip_unavailable)
+    with ExitStack() as stack:
+        classifier = session.classifier(stack, suite.protocol.classifier, device)
+        if not classifier.differentiable:
+            found = [replace(e, skipped="the classifier has no gradient") if e.name == "pgd" else e for e in found]
+        images = jobs(suite.protocol, data, classifier, split)
+        name = classifier.digest
+    items = {e.name: tuple(e.item(job, suite.protocol, name) for job in images) for e in found if not e.skipped}
+    return Plan(suite, tuple(found), tuple(images), items, device, tuple(notes))
+
+
+def _completed(suite: Suite, session: Session) -> Suite:
+    """The suite with the classifiers of its domain where it names none."""
+    protocol = suite.protocol
+    if (domain := _domain(protocol)) and not protocol.classifier:
+        own = session.registry.domain(domain)
+        suite = suite.with_(classifier=own.classifier, judge=protocol.judge or own.judge)
+    if not suite.protocol.classifier:
+        raise UsageError("which classifier? give --classifier URI, such as file:model.safetensors or timm:resnet18")
+    return suite
+
+
+def _domain(protocol: Protocol) -> str:
+    return protocol.data.removeprefix("domain:") if protocol.data.startswith("domain:") else ""
+
+
+def _picture(sample: Any, protocol: Protocol) -> Any:
+    from counterlens.core.images import Picture
+
+    return sized(Picture(sample.pixels), protocol)
