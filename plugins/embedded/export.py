@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from counterlens.core import files
 from counterlens.plugins.embedded import architectures, captions, data
 
 PREPROCESS = {
@@ -30,14 +37,33 @@ def tokenizer_folder() -> Path:
 
 def write_model(folder: Path, model: nn.Module) -> None:
     """``save_pretrained`` in half precision; the config says fp32, which is what loaders then make of it."""
-    model.half().save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
-    config = folder / "config.json"
-    content = json.loads(config.read_text())
-    for key in ("dtype", "torch_dtype"):
-        if key in content:
-            content[key] = "float32"
-    content.pop("_name_or_path", None)
-    config.write_text(json.dumps(content, indent=1) + "\n")
+    with whole(folder) as partial:
+        model.half().save_pretrained(partial, safe_serialization=True)  # type: ignore[operator]
+        config = partial / "config.json"
+        content = json.loads(config.read_text())
+        for key in ("dtype", "torch_dtype"):
+            if key in content:
+                content[key] = "float32"
+        content.pop("_name_or_path", None)
+        config.write_text(json.dumps(content, indent=1) + "\n")
+
+
+@contextmanager
+def whole(folder: Path) -> Iterator[Path]:
+    """A folder to write into that takes the place of ``folder`` when all is written, or goes; errors in one line."""
+    partial = folder.with_name(folder.name + ".partial")
+    try:
+        with files.explained(folder):
+            try:
+                partial.mkdir(parents=True, exist_ok=True)
+                yield partial
+            except SafetensorError as error:  # carries the system's number in its words only
+                number = re.search(r"os error (\d+)", str(error))
+                raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_index(folder: Path, pipeline: str, parts: dict[str, tuple[str | None, str | None]], **extra: object) -> None:

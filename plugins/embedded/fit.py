@@ -64,8 +64,16 @@ class Fit:
     """One training run of a module; state lives in ``folder/checkpoint.pt`` (tensors and numbers only)."""
 
     def __init__(
-        self, model: nn.Module, folder: Path, steps: int, lr: float, setup: Setup = DEFAULT, decay: float = 0.999
+        self,
+        model: nn.Module,
+        folder: Path,
+        steps: int,
+        lr: float,
+        setup: Setup = DEFAULT,
+        decay: float = 0.999,
+        half: bool = True,
     ) -> None:
+        self.half = half
         self.setup, self.model = setup, model.to(setup.device)
         self.folder, self.steps, self.lr, self.decay = folder, steps, lr, decay
         self.params = [p for p in model.parameters() if p.requires_grad]
@@ -109,7 +117,7 @@ class Fit:
         torch.manual_seed(self.setup.seed * 10_000_019 + self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.steps, self.lr)
-        with torch.autocast(self.setup.device.partition(":")[0], torch.bfloat16):
+        with torch.autocast(self.setup.device.partition(":")[0], torch.bfloat16, enabled=self.half):
             loss = loss_of(self.model)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from counterlens.plugins.embedded import data, generate, nets, shapes, store
 from counterlens.plugins.embedded.fit import write_json
+from counterlens.plugins.embedded.inversions import of_inversions
 
 NEIGHBOURS = 5
 
@@ -104,14 +105,15 @@ def of_pipeline(domain: str, root: Path, part: str, count: int, sheets: Path | N
 @torch.no_grad()
 def measure(
     domain: str, root: Path, count: int = 1000, sheets: Path | None = None, parts: Sequence[str] = store.PIPELINES
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Figures of what is trained so far below ``root`` (the domain's folder); those of other parts stay as they are."""
-    figures = store.read_json(root / "figures.json") | of_nets(domain, root)
+    figures: dict[str, Any] = store.read_json(root / "figures.json") | of_nets(domain, root)
     if (root / "stable-diffusion" / "vae").is_dir():
         figures |= of_vae(domain, root)
     for part in parts:
         if (root / part / "model_index.json").is_file():
             figures[part] = of_pipeline(domain, root, part, count, sheets)
+            figures[part]["inversion"] = of_inversions(domain, root, part, min(count, 100))
             print(domain, part, figures[part], flush=True)
             write_json(root / "figures.json", figures)
     write_json(root / "figures.json", figures)

@@ -77,7 +77,8 @@ def train_net(domain: str, part: str, work: Path, out: Path, steps: int | None =
     net = ARCHITECTURES[recipe.architecture](len(labels), recipe.width)
     fit = Fit(net, work / part, steps or recipe.steps, recipe.lr, setup, decay=0.99)
     record = fit.run(loss_function(domain, part, recipe), f"{domain} {part}")
-    # the averaged weights need batch statistics of their own
+    # the averaged weights need batch statistics of their own, the same ones after a run that only had these left
+    torch.manual_seed(setup.seed)
     refresh_statistics(net, data.load(domain, recipe.split)[0], recipe.noise)
     save_net(out / "nets" / f"{part}.safetensors", net, recipe.architecture, recipe.width, labels)
     write_json(out / "nets" / f"{part}.json", record)

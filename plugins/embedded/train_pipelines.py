@@ -26,19 +26,21 @@ class Recipe:
     lr: float
     batch: int = 64
     decay: float = 0.998
+    # bf16 autocast speeds up pixels (0.23 s a step against 0.34) and slows down 8x8 latents (0.19 s against 0.16)
+    half: bool = True
 
 
 RECIPES: dict[tuple[str, str], Recipe] = {
     ("shapes", "ddpm"): Recipe(2200, 1.2e-3, batch=32),
     ("shapes", "clip"): Recipe(900, 1e-3, batch=128, decay=0.99),
     ("shapes", "vae"): Recipe(800, 2e-3, decay=0.99),
-    ("shapes", "kandinsky22"): Recipe(2000, 1.2e-3, batch=32),
-    ("shapes", "stable-diffusion"): Recipe(2000, 1.2e-3, batch=32),
+    ("shapes", "kandinsky22"): Recipe(8000, 1.2e-3, batch=32, half=False),
+    ("shapes", "stable-diffusion"): Recipe(8000, 1.2e-3, batch=32, half=False),
     ("digits", "ddpm"): Recipe(1200, 1.2e-3, batch=32),
     ("digits", "clip"): Recipe(500, 1e-3, batch=128, decay=0.99),
     ("digits", "vae"): Recipe(700, 2e-3, decay=0.99),
-    ("digits", "kandinsky22"): Recipe(1200, 1.2e-3, batch=32),
-    ("digits", "stable-diffusion"): Recipe(1200, 1.2e-3, batch=32),
+    ("digits", "kandinsky22"): Recipe(4000, 1.2e-3, batch=32, half=False),
+    ("digits", "stable-diffusion"): Recipe(4000, 1.2e-3, batch=32, half=False),
 }
 
 
@@ -173,7 +175,7 @@ def train_part(domain: str, part: str, work: Path, out: Path, steps: int | None 
     recipe = RECIPES[domain, part]
     torch.manual_seed(setup.seed)
     model, loss_of = build(domain, part, recipe.batch, out)
-    fit = Fit(model, work / part, steps or recipe.steps, recipe.lr, setup, recipe.decay)
+    fit = Fit(model, work / part, steps or recipe.steps, recipe.lr, setup, recipe.decay, recipe.half)
     record = fit.run(loss_of, f"{domain} {part}") | {"batch": recipe.batch}
     export.WRITERS[part](out, domain, model.cpu())
     write_json(out / "records" / f"{part}.json", record)
