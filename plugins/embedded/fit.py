@@ -132,6 +132,19 @@ class Fit:
         """Train to the last step and leave the averaged weights in the model; returns the training record."""
         self.resume()
         self.model.train()
+        try:
+            self.work(loss_of, name)
+        except KeyboardInterrupt:
+            self.save()  # whoever stops it by hand loses no step
+            raise
+        with torch.no_grad():
+            for param, mean in zip(self.params, self.average, strict=True):
+                param.copy_(mean)
+        self.model.eval().requires_grad_(False)
+        return self.record(name)
+
+    def work(self, loss_of: Callable[[nn.Module], Tensor], name: str) -> None:
+        """Step by step to the last one, with a checkpoint every EVERY_S seconds."""
         saved = time.monotonic()
         while self.step < self.steps:
             start = time.monotonic()
@@ -142,11 +155,6 @@ class Fit:
             if time.monotonic() - saved > EVERY_S or self.step == self.steps:
                 self.save()
                 saved = time.monotonic()
-        with torch.no_grad():
-            for param, mean in zip(self.params, self.average, strict=True):
-                param.copy_(mean)
-        self.model.eval().requires_grad_(False)
-        return self.record(name)
 
     def tell(self, name: str) -> None:
         if self.step % 50 == 0 or self.step == self.steps:

@@ -44,6 +44,7 @@ def reconstructions(domain: str, root: Path, part: str, count: int, inverter: st
             yield data.tensor(load(Path(record["counterfactual"])).pixels[None])[0]
 
 
+@torch.no_grad()
 def vae_round_trip(domain: str, root: Path, count: int) -> tuple[Tensor, Tensor]:
     """Test images and what the autoencoder makes of them, rounded as a saved picture is."""
     images = data.load(domain, "test")[0][:count]
@@ -52,7 +53,6 @@ def vae_round_trip(domain: str, root: Path, count: int) -> tuple[Tensor, Tensor]
     return images, torch.cat(back).clamp(0, 1).mul(255).round() / 255
 
 
-@torch.no_grad()
 def of_inversions(domain: str, root: Path, part: str, count: int = 100, steps: int = 50) -> dict[str, object]:
     """Mean PSNR of both inversions, and the worst loss against the autoencoder alone, paired by image."""
     images, round_trip = vae_round_trip(domain, root, count)

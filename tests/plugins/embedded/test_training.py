@@ -48,6 +48,19 @@ def test_resuming_after_a_kill_equals_an_uninterrupted_run(tmp_path, monkeypatch
     assert not list(tmp_path.rglob("*.tmp-*"))
 
 
+def test_a_stop_by_hand_loses_no_step(tmp_path):
+    def stopped(model):
+        if fit.step == 5:
+            raise KeyboardInterrupt
+        return loss_of(model)
+
+    fit = Fit(small(), tmp_path, 20, 1e-2)
+    with pytest.raises(KeyboardInterrupt):
+        fit.run(stopped, "stopped")
+    again = Fit(small(), tmp_path, 20, 1e-2)
+    assert again.resume() and again.step == 5
+
+
 def test_learning_rate_rises_and_falls():
     rates = [learning_rate(k, 1000, 1.0) for k in range(1000)]
     assert rates[0] < rates[50] < rates[99] and rates[100] > rates[500] > rates[999] == pytest.approx(0.02)
