@@ -1,7 +1,7 @@
 """Feature extractors for metrics on sets: pictures in [0,1] -> one row of numbers each.
 
 ``judge``, ``classifier``, ``attributes`` or any classifier URI: what enters its last linear layer. ``inception`` or
-``inception:PATH`` and ``clip:ID``: brought by metrics plugins through ``EXTRACTORS``.
+``inception:PATH`` and ``clip:PATH``: brought by plugins through ``EXTRACTORS``. With ``/spatial`` at the end: a map.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from counterlens.core.classifier import Classifier
     from counterlens.core.measuring import Context
 
+SPATIAL = "/spatial"
+CHANNELS = 7  # of a map that spatial features keep, as spatial FID does
 ROLES = ("judge", "classifier", "attributes")
 
 
@@ -56,23 +58,29 @@ class Features:
 
 def open_features(uri: str, context: Context) -> Features:
     """The extractor behind ``judge``, ``classifier``, ``attributes``, a scheme of a plugin, or a classifier URI."""
-    for plugin in context.registry.pm.get_plugins():
-        opener = getattr(plugin, "EXTRACTORS", {}).get(uri.partition(":")[0])
-        if opener is not None:
-            return opener(uri, context)
-    classifier = getattr(context, uri) if uri in ROLES else context.open("judge", uri)
-    return Features(uri, penultimate(classifier), context.device, context.batch)
+    opener = _of_plugins("EXTRACTORS", uri, context)
+    if opener is not None:
+        return opener(uri, context)
+    name = uri.removesuffix(SPATIAL)
+    classifier = getattr(context, name) if name in ROLES else context.open("judge", name)
+    look = spatial if uri.endswith(SPATIAL) else penultimate
+    return Features(uri, look(classifier), context.device, context.batch)
 
 
 def features_missing(uri: str, context: Context) -> str:
     """What is missing to open these features, in one line; empty when nothing is. Loads nothing."""
-    if uri in ROLES:
-        return "" if uri in context.gives else context.advice(uri)
-    for plugin in context.registry.pm.get_plugins():
-        check = getattr(plugin, "EXTRACTORS_MISSING", {}).get(uri.partition(":")[0])
-        if check is not None:
-            return check(uri, context)
-    return ""
+    name = uri.removesuffix(SPATIAL)
+    if name in ROLES:
+        return "" if name in context.gives else context.advice(name)
+    check = _of_plugins("EXTRACTORS_MISSING", uri, context)
+    return check(uri, context) if check is not None else ""
+
+
+def _of_plugins(table: str, uri: str, context: Context) -> Any:
+    """A plugin's entry for the scheme of a URI: ``EXTRACTORS = {scheme: (uri, context) -> Features}``."""
+    scheme = uri.removesuffix(SPATIAL).partition(":")[0]
+    plugins = context.registry.pm.get_plugins()
+    return next((entry for plugin in plugins if (entry := getattr(plugin, table, {}).get(scheme))), None)
 
 
 def penultimate(classifier: Classifier) -> Callable[[Tensor], Tensor]:
@@ -82,22 +90,36 @@ def penultimate(classifier: Classifier) -> Callable[[Tensor], Tensor]:
     """
     from torch import nn
 
-    if not classifier.modules:
-        raise PlanError(f"{classifier.uri} is a black box: it has no features; give another extractor")
-    layers = [m for net in classifier.modules.values() for m in net.modules() if isinstance(m, nn.Linear)]
-    if not layers:
-        raise UsageError(f"{classifier.uri} has no linear layer whose input could be its features")
-
     def extract(images: Tensor) -> Tensor:
-        seen: list[Tensor] = []
-        handles = [layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])) for layer in layers]
-        try:
-            classifier.logits(images)
-        finally:
-            for handle in handles:
-                handle.remove()
-        if not seen or len(seen[-1]) != len(images):
-            raise UsageError(f"{classifier.uri}: its last linear layer does not see one row an image; other features")
-        return seen[-1].flatten(1)
+        (last, _) = overheard(classifier, images, nn.Linear, "linear layer")
+        return last.flatten(1)
 
     return extract
+
+
+def spatial(classifier: Classifier) -> Callable[[Tensor], Tensor]:
+    """The first channels of what the last convolution answers, flattened; errors as of ``penultimate``."""
+    from torch import nn
+
+    def extract(images: Tensor) -> Tensor:
+        (_, last) = overheard(classifier, images, nn.Conv2d, "convolution")
+        return last[:, :CHANNELS].flatten(1)
+
+    return extract
+
+
+def overheard(classifier: Classifier, images: Tensor, kind: type, word: str) -> tuple[Tensor, Tensor]:
+    """(input, output) of the last module of a kind that the classifier calls for these images."""
+    if not classifier.modules:
+        raise PlanError(f"{classifier.uri} is a black box: it has no features; give another extractor")
+    layers = [m for net in classifier.modules.values() for m in net.modules() if isinstance(m, kind)]
+    seen: list[tuple[Tensor, Tensor]] = []
+    handles = [layer.register_forward_hook(lambda _, args, out: seen.append((args[0], out))) for layer in layers]
+    try:
+        classifier.logits(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not seen or len(seen[-1][0]) != len(images):
+        raise UsageError(f"{classifier.uri} has no {word} that sees one row an image: give other features")
+    return seen[-1]

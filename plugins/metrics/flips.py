@@ -19,7 +19,9 @@ class FlipRate(Share):
     """Share of all images whose counterfactual the explained classifier decides as the target (validity)."""
 
     name: ClassVar[str] = "flip_rate"
-    source: ClassVar[str] = "Wachter et al. 2017; validity"
+    source: ClassVar[str] = (
+        "validity, Wachter et al. 2017; FR of ACE (2023), whose denominator is not always all images"
+    )
 
     def of(self, pair: Pair) -> float:
         return float(pair.flipped)
@@ -33,11 +35,29 @@ class FlipRateCorrect(FlipRate):
 
 
 class TargetAtTau(Share):
-    """Share of all images whose counterfactual reaches the probability τ of the target."""
+    """Share of all images whose counterfactual reaches the probability τ of the target that the method aims at."""
 
     name: ClassVar[str] = "target_at_tau"
+    source: ClassVar[str] = "Target@τ"
 
     def of(self, pair: Pair) -> float:
         if pair.failed:
             return 0.0
-        return float(pair.record["reached"]) if "reached" in pair.record else NAN
+        reached = pair.record.get("reached")
+        return NAN if reached is None else float(reached)
+
+
+class FlipOut(Share):
+    """Share of all images whose decision changed to a class that is neither their own nor the target."""
+
+    name: ClassVar[str] = "flip_out"
+    higher_is_better: ClassVar[bool | None] = False
+    source: ClassVar[str] = "flip-out of DBVCE_eval"
+
+    def of(self, pair: Pair) -> float:
+        if pair.failed:
+            return 0.0
+        after = pair.record.get("probabilities_after")
+        if not after:
+            return NAN
+        return float(max(after, key=after.__getitem__) not in (pair.record["source"], pair.record["target"]))

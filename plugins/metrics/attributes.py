@@ -1,0 +1,141 @@
+"""What else changed: attributes that another classifier reads off the faces, birds or shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from counterlens.core.errors import UsageError
+from counterlens.core.metrics import Keyed, PictureMetric, SetMetric
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from counterlens.core.classifier import Classifier
+    from counterlens.core.measuring import Context
+
+
+def attributes(classifier: Classifier, images: Tensor, batch: int = 64) -> Tensor:
+    """Probability of every attribute [B,A], each on its own (sigmoid), of images [B,3,H,W] in [0,1]."""
+    import torch
+
+    with torch.no_grad():
+        logits = torch.cat([classifier.logits(part) for part in images.split(batch)])
+    return logits.sigmoid() if classifier.outputs == "logits" else logits.exp()
+
+
+class Mnac(PictureMetric):
+    """Mean number of attributes changed: how many of them cross one half, over the flipped pairs."""
+
+    name: ClassVar[str] = "mnac"
+    needs: ClassVar[frozenset[str]] = frozenset({"attributes"})
+    population: ClassVar[str] = "flipped"
+    higher_is_better: ClassVar[bool | None] = False
+    bounds: ClassVar[tuple[float | None, float | None]] = (0, None)
+    unit: ClassVar[str] = "attributes"
+    cost: ClassVar[str] = "classifier"
+    source: ClassVar[str] = "Rodríguez et al. 2021 (DiVE); the image is normalised once, by the classifier's contract"
+
+    def compare(self, source: Tensor, edited: Tensor, pairs: Any, context: Any) -> Tensor:
+        before, after = (attributes(context.attributes, x, context.batch) > 0.5 for x in (source, edited))
+        return (before != after).double().sum(1)
+
+
+@dataclass(frozen=True)
+class Deltas:
+    """Attributes of the source and their change, by item: {digest: (before [A], change [A])}; merging is a union."""
+
+    found: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    reference: np.ndarray | None
+    query: int
+
+    def merge(self, other: Deltas) -> Deltas:
+        return Deltas({**self.found, **other.found}, self.reference, self.query)
+
+
+class CorrelationDifference(SetMetric):
+    """Sum over attributes of how far their change's correlation with the query's is from that of the labels.
+
+    Give ``labels``, a CSV of the training labels (a column an attribute, 0 or 1); without it the classifier's own
+    answers to the sources take their place, and the column is called ``cd_predicted``.
+    """
+
+    name: ClassVar[str] = "cd"
+    needs: ClassVar[frozenset[str]] = frozenset({"attributes"})
+    higher_is_better: ClassVar[bool | None] = False
+    bounds: ClassVar[tuple[float | None, float | None]] = (0, None)
+    cost: ClassVar[str] = "classifier"
+    source: ClassVar[str] = "Jeanneret et al. 2022 (DiME)"
+    query: str = Field(description="the attribute that the counterfactuals are about")
+    labels: str = Field("", description="CSV of training labels with a column for every attribute")
+
+    def names(self, context: Context) -> tuple[str, ...]:
+        return ("cd" if self.labels else "cd_predicted",)
+
+    def missing(self, context: Context) -> str:
+        why = super().missing(context)
+        if not why and self.labels and not Path(self.labels).expanduser().is_file():
+            return f"{self.labels} does not exist: give a CSV of training labels"
+        return why
+
+    def gather(self, reals: Iterable[Keyed], fakes: Iterable[Keyed], context: Context) -> Deltas:
+        """``reals`` are the sources, with the digests of their counterfactuals."""
+        import torch
+
+        net = context.attributes
+        made = {key: picture for key, picture in fakes if picture is not None}
+        found = {}
+        for key, picture in reals:
+            if picture is not None and key in made:
+                both = attributes(net, torch.stack([picture, made[key]]).float().to(context.device)).double().cpu()
+                found[key] = (both[0].numpy(), (both[1] - both[0]).numpy())
+        reference = correlations(read_labels(self.labels, net.labels)) if self.labels else None
+        return Deltas(found, reference, net.label_index(self.query))
+
+    def result(self, state: Deltas) -> dict[str, float]:
+        import numpy as np
+
+        name = "cd_predicted" if state.reference is None else "cd"
+        if len(state.found) < 2:
+            return {name: float("nan")}
+        rows = [state.found[key] for key in sorted(state.found)]
+        before, change = (np.stack([row[k] for row in rows]) for k in (0, 1))
+        reference = correlations(before) if state.reference is None else state.reference
+        return {name: float(np.abs(correlations(change)[state.query] - reference[state.query]).sum())}
+
+    def counts(self, state: Deltas) -> tuple[int, int]:
+        return len(state.found), len(state.found)
+
+    def least(self) -> int:
+        return 100
+
+
+def correlations(table: np.ndarray) -> np.ndarray:
+    """Pearson's correlations [A,A] of the columns of a table [N,A]; 0 where a column does not vary."""
+    import numpy as np
+
+    centred = table - table.mean(0)
+    spread = np.sqrt((centred**2).sum(0))
+    below = np.outer(spread, spread)
+    return np.divide(centred.T @ centred, below, out=np.zeros_like(below), where=below > 1e-12)
+
+
+def read_labels(path: str, names: Sequence[str]) -> np.ndarray:
+    """[N,A] in the order of ``names``; UsageError when a column is missing or a value is no number."""
+    import csv
+
+    import numpy as np
+
+    with Path(path).expanduser().open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if absent := [name for name in names if not rows or name not in rows[0]]:
+        raise UsageError(f"{path}: no column {absent[0]!r} (and {len(absent) - 1} more): one for every attribute")
+    try:
+        return np.array([[float(row[name]) for name in names] for row in rows])
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{path}: labels must be numbers ({error})") from None

@@ -1,0 +1,57 @@
+"""Do several counterfactuals of one image differ from each other?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from counterlens.core.metrics import NAN, ImageMetric, Pair, Value
+from counterlens.plugins.metrics import perceptual
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from counterlens.core.measuring import Context
+
+
+class Diversity(ImageMetric):
+    """Mean distance between all pairs of counterfactuals of one image; nan where there are fewer than two."""
+
+    name: ClassVar[str] = "diversity"
+    needs: ClassVar[frozenset[str]] = frozenset({"several"})
+    higher_is_better: ClassVar[bool | None] = True
+    bounds: ClassVar[tuple[float | None, float | None]] = (0, None)
+    source: ClassVar[str] = "σ_L of ACE with distance=lpips-vgg"
+    distance: Literal["l1", "lpips-alex", "lpips-vgg", "lpips-squeeze"] = Field("l1", description="between two of them")
+    weights: str = Field("", description="the backbone's weights, as of lpips")
+
+    def names(self, context: Context) -> tuple[str, ...]:
+        return ("diversity" if self.distance == "l1" else f"diversity_{self.distance.replace('-', '_')}",)
+
+    def wanted(self) -> frozenset[str]:
+        return self.needs if self.distance == "l1" else self.needs | {"weights"}
+
+    def missing(self, context: Context) -> str:
+        net = self.distance.removeprefix("lpips-")
+        return super().missing(context) or ("" if net == "l1" else perceptual.missing(net, self.weights, context))
+
+    def measure(self, pairs: Sequence[Pair], context: Context) -> Mapping[str, Sequence[Value]]:
+        return {self.names(context)[0]: [self.of(pair, context) for pair in pairs]}
+
+    def of(self, pair: Pair, context: Context) -> float:
+        import torch
+
+        made = [picture for picture in (pair.counterfactual, *pair.others) if picture is not None]
+        if len(made) < 2:
+            return NAN
+        first, second = (torch.stack(side).to(context.device) for side in zip(*combinations(made, 2), strict=True))
+        with torch.no_grad():
+            return float(self.between(first.float(), second.float(), context).mean())
+
+    def between(self, x: Tensor, y: Tensor, context: Context) -> Tensor:
+        if self.distance == "l1":
+            return (x - y).abs().flatten(1).mean(1)
+        return perceptual.distance(self.distance.removeprefix("lpips-"), self.weights, x, y, context)
