@@ -54,7 +54,7 @@ def test_pieces_of_a_kind(cli):
 @pytest.mark.parametrize(
     ("args", "hint"),
     [
-        (["pieces", "show", "l3"], "did you mean 'l"),
+        (["pieces", "show", "l22"], "did you mean 'l2'?"),
         (["pieces", "list", "--kind", "editr"], "did you mean 'editor'?"),
         (["methods", "show", "guidde"], "did you mean 'guided'?"),
         (["plugins", "show", "counterlens.plugins.editor"], "did you mean 'counterlens.plugins.editors'?"),
