@@ -22,9 +22,9 @@ def grey(value, size=4):
     return torch.full((3, size, size), float(value))
 
 
-def pair(source=None, edited=None, digest="a", truth=None, region=None, others=(), **record):
+def pair(source=None, edited=None, digest="a", truth=None, region=None, others=(), own="x", **record):
     source = grey(0.0) if source is None else source
-    base = {"digest": digest, "image": digest, "source": "x", "target": "y", "flipped": True, "failure": None}
+    base = {"digest": digest, "image": digest, "source": own, "target": "y", "flipped": True, "failure": None}
     return Pair({**base, **record}, source, edited, truth, region=region, others=others)
 
 

@@ -26,7 +26,7 @@ class Projection(torch.nn.Module):
         self.num_features = D
 
     def forward(self, images):
-        return (images.float().flatten(1) @ self.w).relu()
+        return (images.float().flatten(1) @ self.w.float()).relu()
 
 
 def pictures(count, seed, bright=1.0, prefix=""):
@@ -53,9 +53,7 @@ def test_fid_is_that_of_torchmetrics(context):
     reference.set_dtype(torch.float64)
     for side, real in ((reals, True), (fakes, False)):
         reference.update(stacked(side), real=real)
-    # it rounds pictures to 8 bits before it looks at them
-    eight = [[(key, (picture * 255).byte().float()) for key, picture in side] for side in (reals, fakes)]
-    (row,) = evaluate_sets([Fid(features="test")], *eight, context)
+    (row,) = evaluate_sets([Fid(features="test")], reals, fakes, context)
     assert row["value"] == pytest.approx(float(reference.compute()), rel=1e-4)
     assert (row["n"], row["n_reals"], row["failed"]) == (150, 200, 0)
     assert "150 pictures: below 2048" in row["warning"]
@@ -111,7 +109,7 @@ def test_split_fid_compares_no_picture_with_its_own(context):
     assert same == pytest.approx(0, abs=1e-6)  # "identity" would win
     halves = [[(key, p) for key, p in reals if SplitFid().part(key) == half] for half in "AB"]
     by_hand = Fid(features="test").gather(halves[0], halves[1], context)
-    assert split == pytest.approx(Fid().result(by_hand)["fid"], rel=1e-9)
+    assert split == pytest.approx(Fid().result(by_hand)["fid"], rel=1e-6)
     assert split > 0.05
 
 
@@ -122,8 +120,7 @@ def test_kid_is_that_of_torchmetrics(context):
     reference = KernelInceptionDistance(feature=Projection(), subsets=1, subset_size=80, normalize=True)
     for side, real in ((reals, True), (fakes, False)):
         reference.update(stacked(side), real=real)
-    eight = [[(key, (picture * 255).byte().float()) for key, picture in side] for side in (reals, fakes)]
-    (row,) = evaluate_sets([Kid(features="test")], *eight, context)
+    (row,) = evaluate_sets([Kid(features="test")], reals, fakes, context)
     assert row["value"] == pytest.approx(float(reference.compute()[0]), rel=1e-4)
 
 
