@@ -107,15 +107,18 @@ class Desk:
         scene = scene_of(todo, self.prepared, self.pipeline, self.classifier)
         found = self.prepared.composition.search.run(self._problem(scene, place, rows))
         with torch.no_grad():
-            image = as_saved(self.pipeline.decode(found.x0)).cpu() * 2 - 1
+            image = as_saved(scene.picture(found.x0)).cpu() * 2 - 1
             after = self.classifier.probabilities((image / 2 + 0.5).to(self.pipeline.device)).cpu()
+            alone = after  # of the decoded picture alone: what putting it over its source costs in validity
+            if scene.lock is not None:
+                alone = self.classifier.probabilities(as_saved(self.pipeline.decode(found.x0))).cpu()
         shared = (time.perf_counter() - begun) / len(todo)
         for row, one in enumerate(todo):
             if not torch.isfinite(image[row]).all():
                 yield one.item.digest, writer.fail(one, NOT_FINITE)
                 continue
             done = Counterfactual(
-                one.item,
+                scene.items[row],
                 image[row],
                 one.before,
                 after[row],
@@ -123,10 +126,13 @@ class Desk:
                 one.target,
                 found.strength[row],
                 found.tried[row],
-                one.map,
+                None if scene.change_map is None else scene.change_map[row].cpu(),
             )
             costs = {**costs_of(scene, row), "peak_bytes": _peak(self.pipeline.device), "rows": rows}
             costs["seconds"] = round(shared + costs["seconds_reused"], 4)
+            if scene.lock is not None:
+                decoded = round(float(alone[row, one.target]), 6)
+                costs |= {"steps_left_out": scene.net.meter.skipped[row], "p_target_decoded": decoded}
             yield one.item.digest, writer.write(done, one, costs)
 
     def _problem(self, scene: Scene, place: tuple[int, int], rows: int) -> Problem:

@@ -21,7 +21,7 @@ from counterlens.core.types import Inversion, Scene
 if TYPE_CHECKING:
     from counterlens.core.pieces import Inverter
 
-VERSION = 1
+VERSION = 2
 COSTS = ("forward", "gradient", "seconds")
 
 

@@ -116,7 +116,8 @@ class Dynamics:
         if self.clip is None:
             return est
         x0 = _dynamic(est.x0, self.quantile, self.clip) if self.quantile else est.x0.clamp(-self.clip, self.clip)
-        return replace(est, x0=x0, eps=(x - now.a * x0) / now.s if self.rederive else est.eps)
+        noisy = bool(_number(now.s).min() > 0)  # inversion begins where there is no noise to read off
+        return replace(est, x0=x0, eps=(x - now.a * x0) / now.s if self.rederive and noisy else est.eps)
 
     def spread(self, raw: Tensor | None, now: Level, to: Level) -> Number | None:
         """Standard deviation of the step's noise over the posterior's, [B,C,h,w] or a number."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 from torch import Tensor
@@ -55,16 +55,20 @@ def denoise(
     residual: Sequence[Tensor] | _Always | None = None,
     extra: Extra | None = None,
     rows: tuple[int, ...] = (),
+    start: int = 0,
 ) -> Iterator[Frame]:
-    """Walk ``x`` [B,C,h,w] along ``grid``, a frame a step; step ``i`` adds ``churn[i]·noise[i]`` or ``residual[i]``."""
+    """Walk ``x`` [B,C,h,w] along ``grid``, a frame a step, from step ``start``.
+
+    Step ``i`` adds ``churn[i]·noise[i]`` or ``residual[i]``.
+    """
     churn, noise, residual = churn or _ZEROS, noise or _NONE, residual or _NONE
-    for i, (now, to) in enumerate(pairwise(grid)):
+    for i, (now, to) in islice(enumerate(pairwise(grid)), start, None):
         step = Step(i, len(grid) - 1, now, to, x, cond, rows, extra or {})
         step = replace(step, x=fold(editors, "on_latent", x, step))
         step = replace(step, cond=fold(editors, "on_condition", cond, step))
         step = replace(step, ask=partial(net.estimate, step, editors, combine))
         estimate = fold(editors, "on_estimate", step.ask(), step)
-        x = estimate.at(to, churn[i], noise[i], residual[i])
+        x = fold(editors, "on_next", estimate.at(to, churn[i], noise[i], residual[i]), step)
         yield Frame(step, estimate, x)
 
 

@@ -54,12 +54,13 @@ class Step:
 class Meter:
     """Network evaluations and classifier gradients, counted for each image of a scene.
 
-    ``reused``: those of ``forward`` that were spared by an inversion found in the cache; ``spared``: its seconds.
+    ``skipped``: steps that were left out; ``reused``: those of ``forward`` that were spared by an inversion found in the cache; ``spared``: its seconds.
     """
 
     forward: Counter[int] = field(default_factory=Counter)
     gradient: Counter[int] = field(default_factory=Counter)
     reused: Counter[int] = field(default_factory=Counter)
+    skipped: Counter[int] = field(default_factory=Counter)
     spared: dict[int, float] = field(default_factory=dict)
     calls: int = 0
 
@@ -67,6 +68,10 @@ class Meter:
         self.calls += 1
         for row in rows:
             self.forward[row] += branches
+
+    def left_out(self, rows: Sequence[int], steps: int) -> None:
+        for row in rows:
+            self.skipped[row] += steps
 
 
 def only(branches: Mapping[str, Tensor], step: Step) -> Tensor:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from counterlens.core.levels import Estimate
     from counterlens.core.network import Step
     from counterlens.core.problem import Problem, View
+    from counterlens.core.request import Asked
     from counterlens.core.types import Condition, Found, Inversion, Scene
 
 
@@ -41,6 +42,9 @@ class Piece(BaseModel):
         """What this piece needs with these options (some need more with one option than with another)."""
         return self.needs
 
+    def check(self, asked: Sequence[Asked]) -> None:
+        """Look at files and options before anything is loaded; UsageError says what is wrong."""
+
     @classmethod
     def summary(cls) -> str:
         return (cls.__doc__ or "").strip().partition("\n")[0]
@@ -61,6 +65,10 @@ class Editor(Piece):
         """What takes part in the loop for this scene: an object with any of the ``on_…`` hooks."""
         return self
 
+    def on_scene(self, scene: Scene) -> Scene:
+        """The scene with what this editor adds to it (a change map), once, before the search."""
+        return scene
+
     def on_latent(self, x: Tensor, step: Step) -> Tensor:
         """x [B,C,h,w] before the network is asked."""
         return x
@@ -80,6 +88,10 @@ class Editor(Piece):
     def on_estimate(self, est: Estimate, step: Step) -> Estimate:
         """The clean image and the noise, after branches were combined."""
         return est
+
+    def on_next(self, x: Tensor, step: Step) -> Tensor:
+        """The next x [B,C,h,w], after the parts were mixed again at the next level."""
+        return x
 
 
 class Energy(Piece):
@@ -148,13 +160,31 @@ class Search(Piece):
 
 
 class Masker(Piece):
-    """A change map [B,1,H,W] in [0,1] for a scene; 1 = may change."""
+    """A change map [B,1,H,W] in [0,1] for a scene; 1 = may change.
+
+    What every map can be refined by is done in the order of the fields below.
+    """
 
     kind: ClassVar[str] = "masker"
     gives: ClassVar[frozenset[str]] = frozenset({"map"})
+    invert: bool = Field(False, description="swap what may change and what is kept")
+    power: float = Field(1.0, description="exponent of the map: above 1 weakens greys, below 1 strengthens them", gt=0)
+    area: float | None = Field(
+        None, description="at most this share of the picture may change, the largest values first", gt=0, le=1
+    )
+    grow: float = Field(0.0, description="pixels that the map grows outward by", ge=0)
+    feather: float = Field(0.0, description="pixels over which it falls to 0 outside, outward only", ge=0)
+    cap: float = Field(1.0, description="factor of the whole map: the largest change", gt=0, le=1)
 
     def mask(self, scene: Scene) -> Tensor:
+        """The map as found, [B,1,H,W] in [0,1]."""
         raise NotImplementedError
+
+    def map(self, scene: Scene) -> Tensor:
+        """The map as refined by the options, [B,1,H,W] in [0,1]."""
+        from counterlens.core.maps import refined
+
+        return refined(self.mask(scene), self.invert, self.power, self.area, self.grow, self.feather, self.cap)
 
 
 class Captioner(Piece):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from counterlens.core.errors import PlanError, UsageError, unknown
+from counterlens.core.mapfile import read_map
 from counterlens.core.methods import Composition, compose
 from counterlens.core.plan import Row, plan, serves
 from counterlens.core.request import Asked, Request, common_domain, gather
@@ -52,6 +53,10 @@ def prepare(request: Request, registry: Registry, asked: list[Asked] | None = No
         tau=request.tau,
     )
     asked = asked or gather(request, registry)
+    for piece in composition.pieces():
+        piece.check(asked)
+    if request.map:
+        read_map(request.map).check(asked)
     domain = common_domain(asked)
     classifier, judge = _classifiers(request, registry, domain)
     given = {"labels", "gradient"} | ({"map"} if request.map else set())

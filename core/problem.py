@@ -14,7 +14,7 @@ from torch import Tensor
 
 from counterlens.core.inversions import Inversions
 from counterlens.core.levels import Level, churn_of
-from counterlens.core.loop import Frame, denoise, last
+from counterlens.core.loop import Frame, denoise
 from counterlens.core.pieces import Combiner, Editor, Energy, Guidance, Inverter, Regularizer
 from counterlens.core.types import Inversion, Scene
 
@@ -32,7 +32,7 @@ class View:
     @cached_property
     def image(self) -> Tensor:
         """[B,3,H,W] in about [-1, 1]; not clamped, so that saturated pixels keep a gradient."""
-        return self.scene.studio.pipeline.decode(self.x0)
+        return self.scene.picture(self.x0)
 
     @cached_property
     def logits(self) -> Tensor:
@@ -101,31 +101,47 @@ class Problem:
         return inversion
 
     def frames(self, inversion: Inversion, extra_editors: Sequence[Any] = ()) -> Iterator[Frame]:
-        """The edited trajectory from an inversion of this scene: method's editors first, then ``extra_editors``."""
+        """The edited trajectory from an inversion of this scene: method's editors first, then ``extra_editors``.
+
+        The scene's lock comes last, so that nothing else has a say about what it holds; steps in which everything is
+        held are left out.
+        """
         scene = self.scene
+        editors = [*(editor.bind(scene) for editor in self.editors), *extra_editors]
+        net, x, start = scene.net, inversion.x, 0
+        if scene.lock is not None:
+            held = scene.lock.hold(inversion, net)
+            net, x, start = held.net, held.x, held.start
+            editors.append(held)
+            net.meter.left_out(scene.rows, start)
         return denoise(
-            scene.net,
-            inversion.x,
+            net,
+            x,
             inversion.grid,
             scene.cond,
-            [*(editor.bind(scene) for editor in self.editors), *extra_editors],
+            editors,
             combine=self.combiner,
             churn=inversion.churn,
             residual=inversion.residual,
             extra=scene.extra,
             rows=scene.rows,
+            start=start,
         )
 
     def walk(self, inversion: Inversion, extra_editors: Sequence[Any] = ()) -> Tensor:
         """The end of the edited trajectory: x0 [B,C,h,w]."""
-        if len(inversion.grid) < 2:
-            return inversion.x
-        return last(self.frames(inversion, extra_editors)).x / inversion.grid[-1].a
+        x0, lock = inversion.x, self.scene.lock
+        if len(inversion.grid) > 1:
+            frame = None
+            for frame in self.frames(inversion, extra_editors):  # noqa: B007
+                pass
+            x0 = self.scene.x0 if frame is None else frame.x / inversion.grid[-1].a  # None: all of it is locked
+        return x0 if lock is None else lock.restored(x0)
 
     @torch.no_grad()
     def score(self, x0: Tensor) -> Tensor:
         """The explained classifier's probabilities [B,K] of decoded latents, clamped and rounded as a saved PNG."""
-        return self.scene.studio.classifier.probabilities(as_saved(self.scene.studio.pipeline.decode(x0)))
+        return self.scene.studio.classifier.probabilities(as_saved(self.scene.picture(x0)))
 
     def target_of(self, probabilities: Tensor) -> Tensor:
         """p(target) [B]."""
@@ -134,11 +150,11 @@ class Problem:
 
 def joined(parts: Sequence[Inversion]) -> Inversion:
     """Inversions of one row each, on the same grid, as one batch."""
-    first = parts[0]
-    if first.residual is None:
-        return replace(first, x=torch.cat([p.x for p in parts]))
-    residual = tuple(torch.cat(steps) for steps in zip(*(p.residual or () for p in parts), strict=True))
-    return replace(first, x=torch.cat([p.x for p in parts]), residual=residual)
+    lists: dict[str, Any] = {}
+    for name in ("residual", "path"):
+        rows = [getattr(part, name) for part in parts]
+        lists[name] = None if rows[0] is None else tuple(torch.cat(steps) for steps in zip(*rows, strict=True))
+    return replace(parts[0], x=torch.cat([p.x for p in parts]), **lists)
 
 
 def as_saved(image: Tensor) -> Tensor:

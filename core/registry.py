@@ -74,7 +74,7 @@ class Registry:
     def make(self, kind: str, text: str) -> Any:
         """A piece out of ``NAME key=value``; wrong options name the option, what is wrong and those that exist."""
         name, options = parse(text)
-        return build(self.get(kind, name), options)
+        return build(self.get(kind, name), options, self.make)
 
     def family(self, name: str) -> type[Family]:
         return self.get("family", name)
@@ -152,11 +152,14 @@ def _collect(registry: Registry, plugin: Any, hooks: tuple[str, ...], distributi
         registry.origins[kind, entry.name] = distribution
 
 
-def build(cls: type[Piece], options: Mapping[str, Any]) -> Piece:
-    """A piece with these options; text is read as the field's type, commas separate the values of a tuple."""
+def build(cls: type[Piece], options: Mapping[str, Any], make: Any = None) -> Piece:
+    """A piece with these options; text is read as the field's type, commas separate the values of a tuple.
+
+    ``make(kind, text)`` is what a piece makes others by that it names itself (a change map its maskers).
+    """
     values = {key: _split(cls, key, value) for key, value in options.items()}
     try:
-        return cls(**values)
+        return cls.model_validate(values, context={"make": make} if make else None)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:1]) or "options"

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,8 @@ from torch import Tensor
 
 from counterlens.core.digest import digest, image_digest
 from counterlens.core.errors import UsageError
-from counterlens.core.images import Fitted, fit, load, to_tensor
+from counterlens.core.images import Fitted, fit, to_tensor
+from counterlens.core.mapfile import read_map
 from counterlens.core.prepare import Prepared
 from counterlens.core.problem import as_saved
 from counterlens.core.request import Asked
@@ -98,19 +98,10 @@ def _score(classifier: Classifier, images: Tensor, device: str, batch: int) -> T
 
 
 def _map(prepared: Prepared, size: tuple[int, int]) -> Tensor | None:
-    """The change map of the request, [1,H,W] in [0,1]; it must have the pipeline's or the picture's own shape."""
+    """The change map of the request, [1,H,W] in [0,1], cut as the pictures are."""
     if not prepared.request.map:
         return None
-    picture = load(Path(prepared.request.map))
-    grey = picture.pixels.mean(-1)
-    if np.ptp(picture.pixels.astype(int), axis=-1).max() > 3:
-        raise UsageError(f"{prepared.request.map}: a change map is grey (white may change); this one has colours")
-    allowed = {size, *(one.picture.pixels.shape[:2] for one in prepared.asked)}
-    if grey.shape not in allowed:
-        shapes = " or ".join(f"{w}x{h}" for h, w in sorted(allowed))
-        raise UsageError(f"{prepared.request.map}: the map is {grey.shape[1]}x{grey.shape[0]}; it must be {shapes}")
-    fitted = fit(picture, size, prepared.request.fit)
-    return to_tensor(fitted.pixels).mean(0, keepdim=True) / 2 + 0.5
+    return torch.from_numpy(read_map(prepared.request.map).fitted(size, prepared.request.fit))[None]
 
 
 def seed_of(item: Item, seed: int) -> int:
@@ -129,9 +120,9 @@ def scene_of(ready: Sequence[Ready], prepared: Prepared, pipeline: Pipeline, cla
     with torch.no_grad():
         x0 = pipeline.encode(image)
         cond, extra = pipeline.condition(image, prompts, branches)
-    options: Mapping[str, Any] = {"prompts": tuple(prompts)}
+    options: Mapping[str, Any] = {"prompts": tuple(prompts), "fit": prepared.request.fit}
     maps = [r.map for r in ready if r.map is not None]
-    return Scene(
+    scene = Scene(
         items=tuple(r.item for r in ready),
         image=image,
         x0=x0,
@@ -147,3 +138,6 @@ def scene_of(ready: Sequence[Ready], prepared: Prepared, pipeline: Pipeline, cla
         strength=torch.ones(len(ready), device=device),
         change_map=torch.stack(maps).to(device) if maps else None,
     )
+    for editor in prepared.composition.editors:
+        scene = editor.on_scene(scene)
+    return scene

@@ -45,6 +45,8 @@ class Steer:
         for row in step.rows:
             self.scene.net.meter.gradient[row] += 1
         move = self.strength.view(-1, 1, 1, 1) * float(step.level.s) ** 2 * g[0].numel() * g
+        if self.scene.lock is not None:
+            move = self.scene.lock.gradient(move, step)
         return replace(est, x0=est.x0.detach() - move, eps=est.eps.detach())
 
 

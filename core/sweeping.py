@@ -22,7 +22,15 @@ def chunks(problem: Problem) -> Iterator[Problem]:
 
 
 def walk(problem: Problem, inversion: Inversion, through: str = "estimate") -> Tensor:
-    """The edited x0 [B,C,h,w] at the scene's strength: editors, then the guidance if the method has any."""
+    """The edited x0 [B,C,h,w] at the scene's strength: editors, then the guidance if the method has any.
+
+    Rows whose change maps leave out other steps walk apart: what an image costs does not depend on its neighbours.
+    """
+    groups = problem.scene.lock.groups(inversion.grid) if problem.scene.lock is not None else []
+    if len(groups) > 1:
+        ends = [walk(problem.take(rows), inversion.take(rows), through) for rows in groups]
+        order = torch.tensor([row for rows in groups for row in rows])
+        return torch.cat(ends)[order.argsort().to(ends[0].device)]
     steer = [Steer(problem.scene, problem.energies, problem.scene.strength, through)] if problem.energies else []
     with torch.set_grad_enabled(through == "network" and bool(steer)):
         return problem.walk(inversion, steer).detach()

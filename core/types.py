@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from counterlens.core.classifier import Classifier
     from counterlens.core.levels import Level
+    from counterlens.core.lock import Lock
     from counterlens.core.network import Network
 
 Condition = Mapping[str, "Tensor"]  # branch name -> [B,T,D] (or [B,D]); every branch is one network answer
@@ -37,7 +38,8 @@ class Scene:
 
     ``image`` [B,3,H,W], ``x0`` [B,C,h,w] its latent, ``cond``/``extra`` what the network is asked under,
     ``source``/``target`` class indices [B], ``seeds`` one integer an image, ``rows`` each row's place in the batch,
-    ``strength`` [B] what a search multiplies every editor's and the guidance's own strength by (0: no change).
+    ``strength`` [B] what a search multiplies every editor's and the guidance's own strength by (0: no change),
+    ``change_map`` [B,1,H,W] in [0,1] where the picture may change, ``lock`` what holds the rest of it.
     """
 
     items: tuple[Item, ...]
@@ -54,6 +56,7 @@ class Scene:
     studio: Studio
     strength: Tensor
     change_map: Tensor | None = None
+    lock: Lock | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -78,7 +81,13 @@ class Scene:
             rows=tuple(self.rows[i] for i in at),
             strength=self.strength[at],
             change_map=None if self.change_map is None else self.change_map[at],
+            lock=None if self.lock is None else self.lock.take(at),
         )
+
+    def picture(self, x0: Tensor) -> Tensor:
+        """What becomes of x0 [B,C,h,w]: decoded, and put over the source where a lock says so; [B,3,H,W]."""
+        image = self.studio.pipeline.decode(x0)
+        return image if self.lock is None else self.lock.composite(image)
 
 
 @dataclass(frozen=True)
@@ -94,18 +103,20 @@ class Studio:
 class Inversion:
     """A start that reproduces the source: ``x`` [B,C,h,w] at ``grid[0]``.
 
-    ``churn[i]`` is the noise that step ``i`` does not keep, ``residual[i]`` [B,C,h,w] what it adds instead.
+    ``churn[i]`` is the noise that step ``i`` does not keep, ``residual[i]`` [B,C,h,w] what it adds instead;
+    ``path[i]`` [B,C,h,w] is the source's state at ``grid[i]``, where the inverter knows it.
     """
 
     x: Tensor
     grid: tuple[Level, ...]
     churn: tuple[float, ...] | None = None
     residual: tuple[Tensor, ...] | None = None
+    path: tuple[Tensor, ...] | None = None
 
     def take(self, index: Sequence[int]) -> Inversion:
         at = list(index)
-        residual = None if self.residual is None else tuple(r[at] for r in self.residual)
-        return replace(self, x=self.x[at], residual=residual)
+        residual, path = (None if t is None else tuple(r[at] for r in t) for t in (self.residual, self.path))
+        return replace(self, x=self.x[at], residual=residual, path=path)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Editors that come with counterlens."""
 
 from counterlens.core.hookspecs import hookimpl
+from counterlens.plugins.editors.change_map import ChangeMap
 from counterlens.plugins.editors.clamp import Clamp
 
 
 @hookimpl
 def counterlens_editors():
-    return [Clamp]
+    return [ChangeMap, Clamp]

@@ -17,7 +17,7 @@ class Ddim(Inverter):
     def invert(self, problem: Problem, skip: float | None = None) -> Inversion:
         import torch
 
-        from counterlens.core.loop import denoise, last
+        from counterlens.core.loop import denoise
         from counterlens.core.types import Inversion
 
         scene = problem.scene
@@ -27,4 +27,5 @@ class Ddim(Inverter):
             frames = denoise(
                 scene.net, x, grid[::-1], scene.cond, combine=problem.combiner, extra=scene.extra, rows=scene.rows
             )
-            return Inversion(last(frames).x, grid)
+            path = (x, *(frame.x for frame in frames))[::-1]
+        return Inversion(path[0], grid, path=path)

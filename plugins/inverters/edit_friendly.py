@@ -40,7 +40,8 @@ class EditFriendly(Inverter):
         path.append(grid[-1].a * scene.x0)
         with torch.no_grad():
             means = self._means(problem, path, churn, start)
-        return Inversion(path[0], grid, churn, tuple(x - mean for x, mean in zip(path[1:], means, strict=True)))
+        residual = tuple(x - mean for x, mean in zip(path[1:], means, strict=True))
+        return Inversion(path[0], grid, churn, residual, tuple(path))
 
     def _means(self, problem: Problem, path: list[Tensor], churn: tuple[float, ...], start: int) -> list[Tensor]:
         """Where the model's own step goes from each point of the path: one question a (step, image)."""

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from counterlens.core.maps import Sources
+from counterlens.core.pieces import Editor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from counterlens.core.request import Asked
+    from counterlens.core.types import Scene
+
+
+class ChangeMap(Editor):
+    """Every pixel has its own strength of change (Levin & Fried 2023); pixels with 0 are exactly the source's.
+
+    It acts last in every step, whatever its place among the editors, and on the pictures: they are put over their
+    source, and that is what the classifier sees. Gradients of guidance reach only what is free.
+    """
+
+    name: ClassVar[str] = "change-map"
+    gives: ClassVar[frozenset[str]] = frozenset({"map"})
+    source: str = Field("", description="where the map is from: maskers joined by or, and, except; --map if empty")
+    strength: float = Field(1.0, description="factor of the whole map: the largest change", ge=0, le=1)
+    clock: Literal["noise", "timestep", "step"] = Field(
+        "noise", description="when greys are released: by noise level (means the same under every schedule) …"
+    )
+    form: Literal["estimate", "state"] = Field(
+        "estimate", description="what is held: the clean estimate (exact), or the state before a step (as published)"
+    )
+    reference: Literal["inversion", "noise", "image"] = Field(
+        "inversion",
+        description="how kept places get there: states the inverter recorded, the source under one noise, "
+        "or the clean source under whatever noise is left",
+    )
+    graded: bool = Field(True, description="release within a step too, so that few steps obey many grey levels")
+    reduce: Literal["area", "max", "min", "smooth"] = Field(
+        "area", description="how the map gets to the latents' size: averages, any change wins, any keeping wins, …"
+    )
+    restore: bool = Field(True, description="what is kept fully is the source's after the last step, bit by bit")
+    composite: bool = Field(True, description="put the decoded picture over the source where nothing may change")
+    feather: float = Field(0.0, description="pixels outside the map over which it fades into the source", ge=0)
+    skip: bool = Field(True, description="leave out steps in which everything is kept")
+    crop: bool = Field(False, description="show the network only the box that may change, and some context")
+    context: float = Field(0.125, description="crop: context on each side, shares of the picture's side", ge=0, le=1)
+    _sources: Sources | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ChangeMap:
+        if self.form == "state" and self.reference == "image":
+            raise ValueError("form=state needs states to put back: use reference=inversion or reference=noise")
+        return self
+
+    def model_post_init(self, context: Any) -> None:
+        if self.source and context:
+            self._sources = Sources.read(self.source, context["make"])
+
+    def wanted(self) -> frozenset[str]:
+        return self._sources.wanted() if self._sources else frozenset({"map"})
+
+    def check(self, asked: Sequence[Asked]) -> None:
+        if self._sources:
+            self._sources.check(asked)
+
+    def on_scene(self, scene: Scene) -> Scene:
+        return locked(scene, self._change(scene), self)
+
+    def _change(self, scene: Scene) -> Tensor:
+        if self._sources is not None:
+            return self._sources.map(scene)
+        if self.source:
+            raise ValueError(f"change-map source={self.source!r}: make it by name, with registry.make")
+        if scene.change_map is None:
+            raise ValueError("change-map without a source needs the scene's own map: the plan should have said so")
+        return scene.change_map
+
+
+def locked(scene: Scene, change: Tensor, how: ChangeMap) -> Scene:
+    """The scene with this change map [B,1,H,W] in [0,1] and the lock that holds what it keeps."""
+    from counterlens.core.lock import Lock
+    from counterlens.core.maps import feathered, reduced
+
+    change = change * how.strength
+    support = (change > 0).to(change.dtype)
+    if not how.composite:
+        alpha = support.new_ones(support.shape)
+    else:
+        alpha = feathered(support, how.feather) if how.feather else support
+    blocks = getattr(scene.studio.pipeline.unet.config, "block_out_channels", (1,))
+    lock = Lock(
+        change=change,
+        keep=1 - reduced(change, (scene.x0.shape[-2], scene.x0.shape[-1]), how.reduce),
+        x0=scene.x0,
+        image=scene.image,
+        alpha=alpha,
+        top=max(1.0, float(scene.grid[0].t)),
+        clock=how.clock,
+        form=how.form,
+        reference=how.reference,
+        graded=how.graded,
+        restore=how.restore,
+        skip=how.skip,
+        margin=how.context if how.crop else None,
+        stride=2 ** (len(blocks) - 1),
+    )
+    items = tuple(
+        replace(item, notes=(*item.notes, *notes_of(float(share))))
+        for item, share in zip(scene.items, support.mean((1, 2, 3)), strict=True)
+    )
+    return replace(scene, change_map=change, lock=lock, items=items)
+
+
+def notes_of(share: float) -> tuple[str, ...]:
+    """What a user should hear about a map that may change this share of the picture."""
+    if share == 0:
+        return ("the change map keeps every pixel: nothing was run",)
+    if share < 0.02 or share > 0.98:
+        return (f"the change map may change {100 * share:.3g} % of the picture: is its polarity right?",)
+    return ()
