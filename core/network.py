@@ -54,7 +54,8 @@ class Step:
 class Meter:
     """Network evaluations and classifier gradients, counted for each image of a scene.
 
-    ``skipped``: steps that were left out; ``reused``: those of ``forward`` that were spared by an inversion found in the cache; ``spared``: its seconds.
+    ``skipped``: steps that were left out; ``reused``: those of ``forward`` that were spared by an inversion found in
+    the cache; ``spared``: its seconds.
     """
 
     forward: Counter[int] = field(default_factory=Counter)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from counterlens.core.digest import digest, image_digest
-from counterlens.core.errors import UsageError
 from counterlens.core.images import Fitted, fit, to_tensor
 from counterlens.core.mapfile import read_map
 from counterlens.core.prepare import Prepared
