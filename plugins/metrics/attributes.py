@@ -71,7 +71,7 @@ class CorrelationDifference(SetMetric):
     bounds: ClassVar[tuple[float | None, float | None]] = (0, None)
     cost: ClassVar[str] = "classifier"
     source: ClassVar[str] = "Jeanneret et al. 2022 (DiME)"
-    query: str = Field(description="the attribute that the counterfactuals are about")
+    query: str = Field("", description="the attribute that the counterfactuals are about")
     labels: str = Field("", description="CSV of training labels with a column for every attribute")
 
     def names(self, context: Context) -> tuple[str, ...]:
@@ -79,6 +79,8 @@ class CorrelationDifference(SetMetric):
 
     def missing(self, context: Context) -> str:
         why = super().missing(context)
+        if not why and not self.query:
+            return "no attribute is asked about: give query="
         if not why and self.labels and not Path(self.labels).expanduser().is_file():
             return f"{self.labels} does not exist: give a CSV of training labels"
         return why
