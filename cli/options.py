@@ -62,6 +62,9 @@ networks = together(
     click.option("--model", metavar="URI", help="Pipeline: a folder, a hub id, or domain:NAME/FAMILY."),
     click.option("--classifier", metavar="URI", help="The classifier to explain: file:PATH, timm:NAME, hf:ID, …"),
     click.option("--judge", metavar="URI", help="An independent classifier that only reports."),
+    click.option(
+        "--data", metavar="URI", help="Labelled images to learn from: domain:NAME, or a folder of class folders."
+    ),
     click.option("--prior", metavar="URI", default="", help="Where an unCLIP model's image encoder is, if elsewhere."),
     click.option("--revision", default="", help="Revision of a hub model."),
     click.option("--variant", default="", help="File variant of a model, such as fp16."),

@@ -16,6 +16,8 @@ WORDS: dict[str, str] = {
     "mid-block": "a U-Net with a bottleneck (h-space)",
     "attention": "attention layers whose probabilities can be changed",
     "cross-attention": "attention over words",
+    # given by a domain or --data
+    "examples": "labelled images to learn from (--data URI)",
     # given by classifiers
     "labels": "a classifier with named labels",
     "gradient": "a classifier that can be differentiated",

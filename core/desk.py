@@ -6,7 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,6 +43,7 @@ class Desk:
     progress: Progress
     store: Inversions | None = None
     strict: bool = True
+    memo: dict[Any, Any] = field(default_factory=dict)
 
     def writer(self, run: Sink) -> Writer:
         """Where this desk's records go."""
@@ -104,7 +105,7 @@ class Desk:
         """Search, decode and score; one record a row."""
         begun = time.perf_counter()
         _reset_peak(self.pipeline.device)
-        scene = scene_of(todo, self.prepared, self.pipeline, self.classifier)
+        scene = scene_of(todo, self.prepared, self.pipeline, self.classifier, self.memo)
         found = self.prepared.composition.search.run(self._problem(scene, place, rows))
         with torch.no_grad():
             image = as_saved(scene.picture(found.x0)).cpu() * 2 - 1

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from counterlens.core.pieces import (
         Captioner,
         Combiner,
+        Direction,
         Editor,
         Guidance,
         Inverter,
@@ -69,6 +70,12 @@ def counterlens_inverters() -> Iterable[type[Inverter]]:
 @hookspec
 def counterlens_combiners() -> Iterable[type[Combiner]]:
     """Classes that make one prediction of the conditional branches."""
+    raise NotImplementedError
+
+
+@hookspec
+def counterlens_directions() -> Iterable[type[Direction]]:
+    """Classes that learn how an embedding moves from one class toward another."""
     raise NotImplementedError
 
 

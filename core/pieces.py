@@ -7,7 +7,7 @@ This module imports no torch, so that listing pieces is fast.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +17,7 @@ from counterlens.core.capabilities import checked
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from counterlens.core.directions import Pair
     from counterlens.core.levels import Estimate
     from counterlens.core.network import Step
     from counterlens.core.problem import Problem, View
@@ -60,6 +61,7 @@ class Editor(Piece):
     kind: ClassVar[str] = "editor"
     sites: ClassVar[tuple[str, ...]] = ()
     attention_sites: ClassVar[tuple[str, ...]] = ()
+    mixes: ClassVar[bool] = False  # whether the rows of a step may be at different noise levels
 
     def bind(self, scene: Scene) -> Any:
         """What takes part in the loop for this scene: an object with any of the ``on_…`` hooks."""
@@ -122,6 +124,7 @@ class Inverter(Piece):
 
     kind: ClassVar[str] = "inverter"
     gives: ClassVar[frozenset[str]] = frozenset({"trajectory"})
+    nested: ClassVar[bool] = False  # whether a later start is part of an earlier one (``problem.kept_steps``)
     skip: float = Field(
         0.0, description="share of the trajectory left out, from its noisy end: 0 starts at pure noise", ge=0, lt=1
     )
@@ -146,6 +149,19 @@ class Combiner(Piece):
         return tuple(available)
 
     def __call__(self, branches: Mapping[str, Tensor], step: Step) -> Tensor:
+        raise NotImplementedError
+
+
+class Direction(Piece):
+    """How an image's embedding moves from one class toward another; learned from the embeddings of both."""
+
+    kind: ClassVar[str] = "direction"
+
+    def fit(self, pair: Pair) -> Callable[[Tensor], Tensor]:
+        """Of two classes of unit embeddings: a function of unit embeddings [B,D] that gives their steps [B,D].
+
+        One step (strength 1) goes as far along itself as the two class means lie apart, unless the piece says otherwise.
+        """
         raise NotImplementedError
 
 
@@ -217,5 +233,6 @@ class Metric(Piece):
 
 
 KINDS: dict[str, type[Piece]] = {
-    cls.kind: cls for cls in (Editor, Guidance, Regularizer, Inverter, Combiner, Search, Masker, Captioner, Metric)
+    cls.kind: cls
+    for cls in (Editor, Guidance, Regularizer, Inverter, Combiner, Direction, Search, Masker, Captioner, Metric)
 }

@@ -33,6 +33,7 @@ class Pipeline:
     offload: bool = False  # networks wait on the CPU until they are used
 
     family: ClassVar[str] = ""
+    encoder: ClassVar[str] = ""  # the network that makes image embeddings, if the pipeline is conditioned on them
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -71,6 +72,14 @@ class Pipeline:
     def condition(self, image: Tensor, prompts: Sequence[str], branches: Sequence[str]) -> tuple[Condition, Extra]:
         """The conditions of these images ([B,3,H,W] in [-1,1], one prompt each) for the branches asked for."""
         return {branch: image.new_zeros(len(image), 0) for branch in branches}, {}
+
+    def embed(self, image: Tensor) -> Tensor:
+        """[B,3,H,W] in [-1,1] -> embeddings [B,D] fp32, what the network is conditioned on; as ``condition`` makes them."""
+        raise NotImplementedError
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Embeddings [B,D] fp32 of words, in the same space; MissingError when the text encoder is not there."""
+        raise NotImplementedError
 
     def predict(self, x: Tensor, t: Tensor, cond: Tensor, extra: Mapping[str, Tensor]) -> Tensor:
         """One call of the U-Net: x [N,C,h,w], t [N], cond [N,…] -> [N,C or 2C,h,w]."""

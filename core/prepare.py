@@ -15,6 +15,7 @@ from counterlens.core.plan import Row, plan, serves
 from counterlens.core.request import Asked, Request, common_domain, gather
 
 if TYPE_CHECKING:
+    from counterlens.core.datasets import Dataset
     from counterlens.core.pool import Key
     from counterlens.core.registry import Registry
 
@@ -33,6 +34,7 @@ class Prepared:
     domain: str
     plan: tuple[Row, ...]
     given: frozenset[str]
+    examples: Dataset | None = None
 
 
 def prepare(request: Request, registry: Registry, asked: list[Asked] | None = None) -> Prepared:
@@ -59,7 +61,8 @@ def prepare(request: Request, registry: Registry, asked: list[Asked] | None = No
         read_map(request.map).check(asked)
     domain = common_domain(asked)
     classifier, judge = _classifiers(request, registry, domain)
-    given = {"labels", "gradient"} | ({"map"} if request.map else set())
+    examples = _examples(request, registry, domain)
+    given = {"labels", "gradient"} | ({"map"} if request.map else set()) | ({"examples"} if examples else set())
     model, family, words = _model(request, registry, composition, domain, given)
     rows = plan(composition, registry, family, given | words)
     key = _key(request, model)
@@ -74,7 +77,16 @@ def prepare(request: Request, registry: Registry, asked: list[Asked] | None = No
         domain,
         tuple(rows),
         frozenset(given | words),
+        examples,
     )
+
+
+def _examples(request: Request, registry: Registry, domain: str) -> Dataset | None:
+    """Labelled images for methods that learn from some: those asked for, else the domain's training images."""
+    from counterlens.core.datasets import open_dataset
+
+    uri = request.data or (f"domain:{domain}" if domain else "")
+    return open_dataset(registry, uri) if uri else None
 
 
 def _classifiers(request: Request, registry: Registry, domain: str) -> tuple[str, str]:

@@ -55,6 +55,8 @@ class Problem:
     tau: float = 0.9
     batch: int = 16
     kept: dict[tuple[float | None, int], Inversion] = field(default_factory=dict, repr=False)
+    kept_steps: dict[Any, Tensor] = field(default_factory=dict, repr=False)  # of inversions whose starts share steps
+    paid: dict[int, int] = field(default_factory=dict, repr=False)  # evaluations of a row's longest such inversion
     store: Inversions | None = field(default=None, repr=False)
     tick: Callable[[int, int], None] = field(default=lambda done, total: None, repr=False)
 
@@ -83,22 +85,38 @@ class Problem:
     def stored(self, skip: float | None, store: Inversions) -> Inversion:
         """The inversion of a scene of one row, found or made and kept.
 
-        What is kept is made alone: its last bits must not depend on who asked for it first, and with whom.
+        What is kept is made alone: its last bits must not depend on who asked for it first, and with whom. It counts
+        as it would without the store, where starts may share their steps.
         """
         scene, meter, (row,) = self.scene, self.scene.net.meter, self.scene.rows
         key = store.key(scene, self.inverter, self.combiner, skip, self.batch)
         if found := store.get(key, scene):
             inversion, costs = found
+            due = self._due(row, int(costs["forward"]))
             for count in (meter.forward, meter.reused):
-                count[row] += int(costs["forward"])
+                count[row] += due
             meter.gradient[row] += int(costs["gradient"])
             meter.spared[row] = meter.spared.get(row, 0.0) + costs["seconds"]
             return inversion
         before, begun = (meter.forward[row], meter.gradient[row]), time.perf_counter()
-        inversion = self.inverter.invert(self, skip)
+        inversion = self.inverter.invert(self.with_(kept_steps={}), skip)
         spent = {"forward": meter.forward[row] - before[0], "gradient": meter.gradient[row] - before[1]}
         store.put(key, inversion, scene, {**spent, "seconds": time.perf_counter() - begun})
+        meter.forward[row] = before[0] + self._due(row, spent["forward"])
         return inversion
+
+    def _due(self, row: int, forward: int) -> int:
+        """What an inversion of ``forward`` evaluations adds, when the steps of a longer one serve it too."""
+        if not self.inverter.nested:
+            return forward
+        already, self.paid[row] = self.paid.get(row, 0), max(self.paid.get(row, 0), forward)
+        return max(0, forward - already)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether rows may be at different noise levels: no guidance, no lock, and only editors that say so."""
+        alone = not self.energies and self.scene.lock is None
+        return alone and all(editor.mixes for editor in self.editors)
 
     def frames(self, inversion: Inversion, extra_editors: Sequence[Any] = ()) -> Iterator[Frame]:
         """The edited trajectory from an inversion of this scene: method's editors first, then ``extra_editors``.

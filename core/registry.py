@@ -32,6 +32,7 @@ BUILT_IN = tuple(
         "editors",
         "guidance",
         "regularizers",
+        "directions",
         "searches",
         "metrics",
         "classifiers",

@@ -28,6 +28,9 @@ class Request(BaseModel):
     model: str | None = Field(None, description="pipeline folder, hub id, or domain:NAME/FAMILY")
     classifier: str | None = Field(None, description="URI of the explained classifier")
     judge: str | None = Field(None, description="URI of an independent classifier that only reports")
+    data: str | None = Field(
+        None, description="labelled images that a method may learn from; a domain's own if not given"
+    )
     editors: tuple[str, ...] = ()
     guidance: tuple[str, ...] = ()
     regularizers: tuple[str, ...] = ()

@@ -110,7 +110,9 @@ def seed_of(item: Item, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def scene_of(ready: Sequence[Ready], prepared: Prepared, pipeline: Pipeline, classifier: Classifier) -> Scene:
+def scene_of(
+    ready: Sequence[Ready], prepared: Prepared, pipeline: Pipeline, classifier: Classifier, memo: dict[Any, Any]
+) -> Scene:
     """A scene of these images, encoded and conditioned, with a fresh network and meter."""
     method, device = prepared.composition.method, pipeline.device
     image = torch.stack([r.image for r in ready]).to(device)
@@ -133,7 +135,7 @@ def scene_of(ready: Sequence[Ready], prepared: Prepared, pipeline: Pipeline, cla
         rows=tuple(range(len(ready))),
         grid=pipeline.grid(method.steps),
         net=pipeline.network(),
-        studio=Studio(pipeline, classifier, options),
+        studio=Studio(pipeline, classifier, options, prepared.examples, memo),
         strength=torch.ones(len(ready), device=device),
         change_map=torch.stack(maps).to(device) if maps else None,
     )

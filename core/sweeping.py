@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from counterlens.core.levels import rows
+from counterlens.core.loop import last
 from counterlens.core.problem import Problem
 from counterlens.core.steer import Steer
 from counterlens.core.types import Found, Inversion
@@ -68,18 +70,20 @@ class Best:
             self.x0, self.rung, self.p, self.reached = x0, rung, p if known else -1.0, p >= tau
 
 
-def climb(problem: Problem, ladder: Sequence[Rung], together: int = 1, through: str = "estimate") -> Found:
+def climb(
+    problem: Problem, ladder: Sequence[Rung], together: int = 1, through: str = "estimate", stop: bool = True
+) -> Found:
     """The first rung of ``ladder`` whose target probability reaches ``problem.tau``, for each image.
 
     Flipping is not assumed to be monotone: rungs are tried in order. ``together`` rungs of an image share a batch
-    with those of the other images; an image that is decided leaves. An image that never reaches tau keeps its
-    best try. Inversions are made once for each (image, skip).
+    with those of the other images; an image that is decided leaves (unless not to ``stop``). An image that never
+    reaches tau keeps its best try. Inversions are made once for each (image, step).
     """
     best = [Best() for _ in range(len(problem.scene))]
     for k in range(0, len(ladder), together):
-        open_rows = [row for row, b in enumerate(best) if not b.reached]
+        open_rows = [row for row, b in enumerate(best) if not (stop and b.reached)]
         tries = [(row, rung) for row in open_rows for rung in ladder[k : k + together]]
-        for part in _batches(tries, problem.batch):
+        for part in _batches(tries, problem):
             for (row, rung), x0, p in zip(part, *_try(problem, part, through), strict=True):
                 best[row].offer(x0, rung, float(p), problem.tau)
         problem.tick(min(k + together, len(ladder)), len(ladder))
@@ -92,17 +96,71 @@ def climb(problem: Problem, ladder: Sequence[Rung], together: int = 1, through: 
     )
 
 
-def _batches(tries: list[tuple[int, Rung]], size: int) -> Iterator[list[tuple[int, Rung]]]:
-    """Tries that start at the same step walk together."""
-    for skip in dict.fromkeys(rung.skip for _, rung in tries):
-        same = [t for t in tries if t[1].skip == skip]
-        yield from (same[k : k + max(1, size)] for k in range(0, len(same), max(1, size)))
+def _batches(tries: list[tuple[int, Rung]], problem: Problem) -> Iterator[list[tuple[int, Rung]]]:
+    """Tries that walk together: of every start where levels may mix, else of one start at a time."""
+    size = max(1, problem.batch)
+    groups = [tries] if problem.mixes else [[t for t in tries if t[1].skip == skip] for skip in _skips(tries)]
+    for group in groups:
+        yield from (group[k : k + size] for k in range(0, len(group), size))
+
+
+def _skips(tries: Sequence[tuple[int, Rung]]) -> list[float]:
+    return list(dict.fromkeys(rung.skip for _, rung in tries))
 
 
 def _try(problem: Problem, tries: list[tuple[int, Rung]], through: str) -> tuple[Tensor, Tensor]:
     """x0 [N,C,h,w] and p(target) [N] of these tries."""
+    strength = torch.tensor([rung.strength for _, rung in tries])
     part = problem.take([row for row, _ in tries])
-    inversion = part.invert(tries[0][1].skip)
-    part = part.with_(scene=part.scene.at(torch.tensor([rung.strength for _, rung in tries])))
-    x0 = walk(part, inversion, through)
+    part = part.with_(scene=part.scene.at(strength))
+    if len(_skips(tries)) == 1:
+        x0 = walk(part, part.invert(tries[0][1].skip), through)
+    else:
+        x0 = walk_mixed(part, _starts(problem, tries))
     return x0, part.target_of(part.score(x0))
+
+
+def _starts(problem: Problem, tries: Sequence[tuple[int, Rung]]) -> list[Inversion]:
+    """The start of each try; images that begin at the same step are inverted together, the longest first."""
+    for skip in sorted(_skips(tries)):
+        problem.take([row for row, rung in tries if rung.skip == skip]).invert(skip)
+    return [problem.take([row]).invert(rung.skip) for row, rung in tries]
+
+
+def walk_mixed(problem: Problem, starts: Sequence[Inversion]) -> Tensor:
+    """The edited x0 [B,C,h,w] of rows that start at different levels: one network call a step for all of them.
+
+    A row whose trajectory is shorter is done earlier and leaves the batch.
+    """
+    ends: dict[int, Tensor] = {}
+    x = [start.x for start in starts]
+    open_rows, done = list(range(len(starts))), 0
+    with torch.no_grad():
+        while open_rows:
+            upto = min(len(starts[row].grid) for row in open_rows) - 1
+            part = problem.take(open_rows)
+            frames = part.frames(
+                _aligned([starts[row] for row in open_rows], [x[row] for row in open_rows], done, upto)
+            )
+            end = last(frames).x if upto > done else torch.cat([x[row] for row in open_rows])
+            for k, row in enumerate(open_rows):
+                x[row] = end[k : k + 1]
+                if len(starts[row].grid) - 1 == upto:
+                    ends[row] = x[row] / starts[row].grid[-1].a
+            open_rows, done = [row for row in open_rows if row not in ends], upto
+    return torch.cat([ends[row] for row in range(len(starts))])
+
+
+def _aligned(starts: Sequence[Inversion], x: Sequence[Tensor], begin: int, end: int) -> Inversion:
+    """Steps ``begin`` to ``end`` of trajectories that are at different levels, as one with a level a row."""
+    device = x[0].device
+    grid = tuple(rows([start.grid[i] for start in starts], device) for i in range(begin, end + 1))
+    steps = range(begin, end)
+    churn = tuple(
+        torch.tensor([start.churn[i] if start.churn else 0.0 for start in starts], device=device).view(-1, 1, 1, 1)
+        for i in steps
+    )
+    if starts[0].residual is None:
+        return Inversion(torch.cat(list(x)), grid, churn)
+    residual = tuple(torch.cat([start.residual[i] for start in starts if start.residual]) for i in steps)
+    return Inversion(torch.cat(list(x)), grid, churn, residual)

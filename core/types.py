@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from counterlens.core.classifier import Classifier
+    from counterlens.core.datasets import Dataset
     from counterlens.core.levels import Level
     from counterlens.core.lock import Lock
     from counterlens.core.network import Network
@@ -92,11 +93,16 @@ class Scene:
 
 @dataclass(frozen=True)
 class Studio:
-    """What a scene is explained with: the lent pipeline's codec and the explained classifier."""
+    """What a scene is explained with: the lent pipeline, the explained classifier, and labelled images to learn from.
 
-    pipeline: Any  # core.pieces.Pipeline: encode, decode, condition
+    ``memo``: what pieces have learned from the examples, kept for the run.
+    """
+
+    pipeline: Any  # core.pipeline.Pipeline: encode, decode, condition
     classifier: Classifier
     options: Mapping[str, Any] = field(default_factory=dict)
+    examples: Dataset | None = None
+    memo: dict[Any, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ class Inversion:
 
     x: Tensor
     grid: tuple[Level, ...]
-    churn: tuple[float, ...] | None = None
+    churn: tuple[float | Tensor, ...] | None = None
     residual: tuple[Tensor, ...] | None = None
     path: tuple[Tensor, ...] | None = None
 

@@ -1,10 +1,12 @@
 """Editors that come with counterlens."""
 
 from counterlens.core.hookspecs import hookimpl
+from counterlens.plugins.editors.arithmetic import Arithmetic
+from counterlens.plugins.editors.arithmetic_prediction import ArithmeticPrediction
 from counterlens.plugins.editors.change_map import ChangeMap
 from counterlens.plugins.editors.clamp import Clamp
 
 
 @hookimpl
 def counterlens_editors():
-    return [ChangeMap, Clamp]
+    return [Arithmetic, ArithmeticPrediction, ChangeMap, Clamp]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -28,14 +29,18 @@ class Kandinsky22(Family):
 
     @classmethod
     def load(cls, key: Key) -> Pipeline:
+        from functools import partial
+
         from counterlens.core.parts import assemble
         from counterlens.plugins.families.pipelines.kandinsky22 import Kandinsky22Loaded
 
-        return assemble(Kandinsky22Loaded, key, cls.parts, dict.fromkeys(BESIDE, prior_of(key)))
+        loaded = assemble(Kandinsky22Loaded, key, cls.parts, dict.fromkeys(BESIDE, prior_of(key)))
+        loaded.prior = partial(prior_of, key)
+        return loaded
 
 
-def prior_of(key: Key) -> Path:
-    """The folder with the image encoder; MissingError that says where it was looked for.
+def prior_of(key: Key, parts: Sequence[str] = BESIDE) -> Path:
+    """The folder with the image encoder, fetched with these parts; MissingError that says where it was looked for.
 
     The key's option ``prior`` first, then ``<model>-prior`` beside the model, the public prior of the public
     decoder, and last the model's own folder.
@@ -45,11 +50,11 @@ def prior_of(key: Key) -> Path:
     options = dict(key.options)
     offline = bool(options.get("offline"))
     if options.get("prior"):
-        return hub.resolve(str(options["prior"]), "", offline, BESIDE)
+        return hub.resolve(str(options["prior"]), "", offline, parts)
     folder = Path(key.model).expanduser()
     if not folder.is_dir():
         if key.model == PUBLIC:
-            return hub.resolve(PUBLIC.removesuffix("-decoder") + "-prior", "", offline, BESIDE)
+            return hub.resolve(PUBLIC.removesuffix("-decoder") + "-prior", "", offline, parts)
         raise MissingError(f"{key.model}: say where its image encoder is with --prior DIR_OR_ID")
     folder = folder.resolve()
     sibling = folder.with_name(f"{folder.name}-prior")

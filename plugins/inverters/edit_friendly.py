@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,12 +18,22 @@ class EditFriendly(Inverter):
 
     Every level gets its own noise (eq. 7); what the model's step misses of the next level is stored and added
     back (eq. 8). The residual of the last step is kept too, so that the reconstruction is exact. The questions of
-    all timesteps are independent: they are asked in a few large batches, and only for the steps that will run.
+    all timesteps are independent: they are asked in a few large batches, only for the steps that will run, and a
+    step once asked serves every start.
     """
 
     name: ClassVar[str] = "edit-friendly"
     gives: ClassVar[frozenset[str]] = frozenset({"trajectory", "exact", "stochastic"})
+    nested: ClassVar[bool] = True
     eta: float = Field(1.0, description="share of DDPM's noise that is taken from the image", ge=0, le=1)
+    under: Literal["editing", "source", "null"] = Field(
+        "editing",
+        description="what the network is asked under: the conditions and guidance of the edit, so that strength 0 is "
+        "the identity; the source's own condition alone; or the empty one alone (one question a step each)",
+    )
+
+    def wanted(self) -> frozenset[str]:
+        return self.needs | {"null-branch"} if self.under == "null" else self.needs
 
     def invert(self, problem: Problem, skip: float | None = None) -> Inversion:
         import torch
@@ -34,31 +44,45 @@ class EditFriendly(Inverter):
         scene = problem.scene
         n = len(scene.grid) - 1
         start = self.start(n, skip)
-        grid, churn = scene.grid[start:], churns(scene.grid[start:], self.eta)
-        noises = noise_for(scene, n)[start:]  # a level's noise is the same at every start
-        path = [level.noise(scene.x0, z) for level, z in zip(grid[:-1], noises, strict=True)]
-        path.append(grid[-1].a * scene.x0)
+        grid, churn = scene.grid[start:], churns(scene.grid, self.eta)
+        noises = noise_for(scene, n)  # a level's noise is the same at every start
+        path = [level.noise(scene.x0, z) for level, z in zip(scene.grid[:-1], noises, strict=True)]
+        path.append(scene.grid[-1].a * scene.x0)
         with torch.no_grad():
-            means = self._means(problem, path, churn, start)
-        residual = tuple(x - mean for x, mean in zip(path[1:], means, strict=True))
-        return Inversion(path[0], grid, churn, residual, tuple(path))
+            residual = self._residuals(problem, path, churn, start)
+        return Inversion(path[start], grid, churn[start:], residual, tuple(path[start:]))
 
-    def _means(self, problem: Problem, path: list[Tensor], churn: tuple[float, ...], start: int) -> list[Tensor]:
-        """Where the model's own step goes from each point of the path: one question a (step, image)."""
+    def _residuals(
+        self, problem: Problem, path: list[Tensor], churn: tuple[float, ...], start: int
+    ) -> tuple[Tensor, ...]:
+        """What the model's own step misses of each next point: one question a (step, image), asked once."""
+        import torch
+
+        rows, size, kept = problem.scene.rows, max(1, problem.batch), problem.kept_steps
+        wanted = [(i, row) for i in range(start, len(churn)) for row in range(len(rows))]
+        new = [(i, row) for i, row in wanted if (self, i, rows[row]) not in kept]
+        for k in range(0, len(new), size):
+            part = new[k : k + size]
+            for (i, row), mean in zip(part, self._means(problem, path, churn, part), strict=True):
+                kept[self, i, rows[row]] = path[i + 1][row] - mean
+        steps = range(start, len(churn))
+        return tuple(torch.stack([kept[self, i, row] for row in rows]) for i in steps)
+
+    def _means(
+        self, problem: Problem, path: list[Tensor], churn: tuple[float, ...], part: list[tuple[int, int]]
+    ) -> Tensor:
+        """Where the model's own step goes from these (step, row) points of the path: one network call."""
         import torch
 
         from counterlens.core.levels import rows
-        from counterlens.core.network import Step
+        from counterlens.core.network import Step, only
 
-        scene, n, size = problem.scene, len(churn), len(path[0])
-        flat = [(i, row) for i in range(n) for row in range(size)]
-        means = []
-        for k in range(0, len(flat), max(1, problem.batch)):
-            part = flat[k : k + max(1, problem.batch)]
-            at = scene.take([row for _, row in part])
-            now, to = (rows([scene.grid[start + i + d] for i, _ in part], scene.x0.device) for d in (0, 1))
-            x = torch.stack([path[i][row] for i, row in part])
-            step = Step(0, n, now, to, x, at.cond, at.rows, at.extra)
-            kept = torch.tensor([churn[i] for i, _ in part], device=x.device).view(-1, 1, 1, 1)
-            means.append(scene.net.estimate(step, (), problem.combiner).at(to, kept))
-        return list(torch.cat(means).unflatten(0, (n, size)))
+        scene = problem.scene
+        at = scene.take([row for _, row in part])
+        now, to = (rows([scene.grid[i + d] for i, _ in part], scene.x0.device) for d in (0, 1))
+        x = torch.stack([path[i][row] for i, row in part])
+        branch = {"editing": "", "source": list(at.cond)[-1], "null": "null"}[self.under]
+        cond = {branch: at.cond[branch]} if branch else at.cond
+        step = Step(0, len(churn), now, to, x, cond, at.rows, at.extra)
+        kept = torch.tensor([churn[i] for i, _ in part], device=x.device).view(-1, 1, 1, 1)
+        return scene.net.estimate(step, (), only if branch else problem.combiner).at(to, kept)

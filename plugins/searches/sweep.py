@@ -23,7 +23,8 @@ class Sweep(Search):
     skips: tuple[float, ...] = Field(
         (), description="shares of the trajectory left out, tried in this order; the inverter's own if empty"
     )
-    together: int = Field(1, description="strengths of one image in the same batch", ge=1)
+    together: int = Field(1, description="rungs of one image in the same batch", ge=1)
+    stop: bool = Field(True, description="leave an image that is decided; false tries every rung and keeps the same")
     through: Literal["estimate", "network"] = Field(
         "estimate", description="differentiate guidance at the clean estimate, or through the network as well"
     )
@@ -33,4 +34,4 @@ class Sweep(Search):
 
         skips = self.skips or (problem.inverter.skip,)
         ladder = [Rung(skip, strength) for skip in skips for strength in self.strengths]
-        return climb(problem, ladder, self.together, self.through)
+        return climb(problem, ladder, self.together, self.through, self.stop)

@@ -1,20 +1,29 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from counterlens.core import hub
+from counterlens.core.errors import MissingError
 from counterlens.core.types import Condition, Extra
 from counterlens.plugins.families.pipelines.codec import Latent
 
+TEXT = {"tokenizer": ("transformers", "CLIPTokenizer"), "text_encoder": ("transformers", "CLIPTextModelWithProjection")}
 
+
+@dataclass(eq=False)
 class Kandinsky22Loaded(Latent):
     """Kandinsky 2.2's decoder: a U-Net on MoVQ latents under the CLIP embedding of an image (unCLIP)."""
 
     family: ClassVar[str] = "kandinsky22"
     codec: ClassVar[str] = "movq"
+    encoder: ClassVar[str] = "image_encoder"
+    prior: Callable[[Sequence[str]], Path] | None = None  # finds the prior's folder with these parts in it
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -23,23 +32,43 @@ class Kandinsky22Loaded(Latent):
     @torch.no_grad()
     def condition(self, image: Tensor, prompts: Sequence[str], branches: Sequence[str]) -> tuple[Condition, Extra]:
         """{branch: [B,D]}: the images' CLIP embeddings; ``null`` is that of a zero tensor, as in the stock prior."""
+        return {
+            branch: self._null().expand(len(image), -1) if branch == "null" else self.embed(image)
+            for branch in branches
+        }, {}
+
+    @torch.no_grad()
+    def embed(self, image: Tensor) -> Tensor:
+        return self._encoded(self._processed(image))
+
+    @torch.no_grad()
+    def _null(self) -> Tensor:
+        side = self.use("image_encoder").config.image_size
+        return self._encoded(torch.zeros(1, 3, side, side))
+
+    def _encoded(self, pixels: Tensor) -> Tensor:
         encoder: Any = self.use("image_encoder")
-        cond = {}
-        for branch in branches:
-            pixels = self._zeros(encoder) if branch == "null" else self._processed(image)
-            out = encoder(pixels.to(self.device, encoder.dtype)).image_embeds.float()
-            cond[branch] = out.expand(len(image), -1)
-        return cond, {}
+        return encoder(pixels.to(self.device, encoder.dtype)).image_embeds.float()
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """By the prior's text encoder, which is loaded for this and not kept: nothing else needs it."""
+        from counterlens.core.parts import dtype_of, load_part
+        from counterlens.plugins.families.pipelines.text import tokens
+
+        if self.prior is None:
+            raise MissingError(f"{self.uri}: it is not known where the text encoder of its prior is")
+        folder = self.prior(tuple(TEXT))
+        for part in TEXT:
+            hub.check_part(folder, part, TEXT)
+        tokenizer, encoder = (load_part(folder, part, TEXT, dtype_of("float32")) for part in TEXT)
+        inputs = tokens(tokenizer, texts)
+        return encoder(inputs.input_ids, attention_mask=inputs.attention_mask).text_embeds.float().to(self.device)
 
     def _processed(self, image: Tensor) -> Tensor:
         """[B,3,H,W] in [-1,1] through CLIP's own processor, as a saved picture would go."""
         saved = ((image.float() / 2 + 0.5).clamp(0, 1) * 255).round().byte().cpu()
         return self.others["image_processor"](list(saved), return_tensors="pt").pixel_values
-
-    @staticmethod
-    def _zeros(encoder: Any) -> Tensor:
-        side = encoder.config.image_size
-        return torch.zeros(1, 3, side, side)
 
     def latents(self, encoded: Any) -> Tensor:
         return encoded.latents

@@ -1,0 +1,188 @@
+"""Labelled images by URI: ``domain:NAME`` and a folder of class sub-folders. Opening reads names, not pixels.
+
+Other schemes come from plugins, through ``counterlens_open_dataset``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from counterlens.core.digest import digest, file_sha256, image_digest
+from counterlens.core.errors import CounterlensError, UsageError
+from counterlens.core.uri import Uri, parse
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from counterlens.core.registry import Registry
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
+PARTS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
+ENOUGH = 600  # images of a large domain that are drawn if ``first`` does not say how many
+Notice = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One labelled image: ``read()`` gives its pixels, uint8 [H,W,3]; images of one ``group`` (a patient) belong
+    together."""
+
+    id: str
+    label: str
+    group: str
+    read: Callable[[], np.ndarray] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images. ``examples`` are listed when first asked for; ``content()`` is the digest of what they are."""
+
+    uri: str
+    labels: tuple[str, ...]
+    listed: Callable[[], tuple[Example, ...]] = field(repr=False, compare=False)
+    content: Callable[[], str] = field(repr=False, compare=False)
+
+    @cached_property
+    def examples(self) -> tuple[Example, ...]:
+        return self.listed()
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def counts(self) -> dict[str, int]:
+        """How many images each class has."""
+        return {label: sum(e.label == label for e in self.examples) for label in self.labels}
+
+    def only(self, labels: Sequence[str], most: int | None = None) -> Dataset:
+        """The images of these classes, the first ``most`` of each."""
+
+        def listed() -> tuple[Example, ...]:
+            return tuple(e for label in labels for e in [x for x in self.examples if x.label == label][:most])
+
+        return replace(self, labels=tuple(labels), listed=listed)
+
+    def pictures(self, strict: bool = False, notice: Notice = lambda _: None) -> Iterator[tuple[Example, np.ndarray]]:
+        """Every example with its pixels. Those that cannot be read are named and left out; ``strict``: UsageError."""
+        skipped = 0
+        for example in self.examples:
+            try:
+                pixels = example.read()
+            except CounterlensError as error:
+                if strict:
+                    raise
+                skipped += 1
+                notice(f"left out: {error}")
+                continue
+            yield example, pixels
+        if skipped:
+            notice(f"{skipped} of {len(self)} images of {self.uri} left out; --strict stops at the first")
+
+
+def open_dataset(registry: Registry, uri: str) -> Dataset:
+    """The data behind a URI, from the first plugin that knows its scheme, else a domain or a folder.
+
+    Options of ``domain:NAME``: ``split`` (train, validation, test; train if not given) and ``first`` (how many images). Of ``folder:DIR``, or a plain
+    path: ``split`` (its sub-folder of that name) and ``group`` (a regular expression of the file's name, whose match
+    says who belongs together).
+    """
+    found = registry.pm.hook.counterlens_open_dataset(uri=uri)
+    if found is not None:
+        return found
+    parts = parse(uri)
+    if parts.scheme == "domain":
+        return _domain(registry, parts)
+    if parts.scheme in ("", "folder"):
+        return _folder(parts)
+    raise UsageError(
+        f"{uri}: no data set of the scheme {parts.scheme!r}: give domain:NAME or a folder of class folders"
+    )
+
+
+def _domain(registry: Registry, uri: Uri) -> Dataset:
+    uri.only("split", "first")
+    domain, split = registry.domain(uri.path), uri.text("split", "train")
+    if split not in PARTS.values():
+        raise UsageError(f"{uri}: a domain has the splits train, validation and test, not {split!r}")
+    length = domain.length(split)
+    count = min(length, int(uri.text("first", str(length if length <= 2000 else ENOUGH))))
+
+    def listed() -> tuple[Example, ...]:
+        samples = ((i, domain.sample(i, split)) for i in range(count))
+        return tuple(
+            Example(f"{domain.name}:{split}:{i}", s.label, str(i), partial(getattr, s, "pixels")) for i, s in samples
+        )
+
+    def content() -> str:
+        """Its images are drawn or packed by code: a few of them tell one version from another."""
+        few = [domain.sample(i, split) for i in range(min(8, count))]
+        seen = [(sample.label, image_digest(sample.pixels)) for sample in few]
+        return digest({"domain": domain.name, "split": split, "count": count, "seen": seen})
+
+    return Dataset(str(uri), domain.labels, listed, content)
+
+
+def _folder(uri: Uri) -> Dataset:
+    uri.only("split", "group")
+    root = Path(uri.path).expanduser()
+    if not root.is_dir():
+        raise UsageError(f"{uri}: there is no such folder; give a folder with a sub-folder of images for each class")
+    root = _split_of(root, uri)
+    classes = {p.name: _images(p) for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")}
+    classes = {name: files for name, files in classes.items() if files}
+    if len(classes) < 2:
+        found = f"only {next(iter(classes))!r}" if classes else "none"
+        raise UsageError(f"{root}: two class folders with images are needed at least, {found} found: DIR/CLASS/*.png")
+    group = _grouping(uri)
+    examples = tuple(
+        Example(f"{name}/{path.name}", name, group(path), partial(_pixels, path))
+        for name, files in classes.items()
+        for path in files
+    )
+    paths = [path for files in classes.values() for path in files]
+
+    def content() -> str:
+        return digest([(e.id, file_sha256(path)) for e, path in zip(examples, paths, strict=True)])
+
+    return Dataset(str(uri), tuple(classes), lambda: examples, content)
+
+
+def _split_of(root: Path, uri: Uri) -> Path:
+    """A folder that is divided into train, test, … : the part asked for, ``train`` if none was."""
+    parts = {PARTS[p.name.lower()]: p for p in sorted(root.iterdir()) if p.is_dir() and p.name.lower() in PARTS}
+    if "split" in uri.options and uri.text("split") not in parts:
+        raise UsageError(
+            f"{uri}: {root} has no folder {uri.text('split')!r}; it has {', '.join(sorted(parts)) or 'no splits'}"
+        )
+    return parts.get(uri.text("split", "train"), root)
+
+
+def _images(folder: Path) -> list[Path]:
+    """The image files of a class folder, by name; its own sub-folders are not looked into."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+
+
+def _grouping(uri: Uri) -> Callable[[Path], str]:
+    """Who belongs together: what the pattern matches in the file's name, else every file by itself."""
+    if "group" not in uri.options:
+        return lambda path: path.name
+    try:
+        pattern = re.compile(uri.text("group"))
+    except re.error as error:
+        raise UsageError(f"{uri}: group is not a regular expression ({error})") from None
+
+    def group(path: Path) -> str:
+        match = pattern.search(path.name)
+        return (match[1] if pattern.groups else match[0]) if match else path.name
+
+    return group
+
+
+def _pixels(path: Path) -> np.ndarray:
+    from counterlens.core.images import load
+
+    return load(path).pixels
