@@ -86,9 +86,9 @@ class Dataset:
 def open_dataset(registry: Registry, uri: str) -> Dataset:
     """The data behind a URI, from the first plugin that knows its scheme, else a domain or a folder.
 
-    Options of ``domain:NAME``: ``split`` (train, validation, test; train if not given) and ``first`` (how many images). Of ``folder:DIR``, or a plain
-    path: ``split`` (its sub-folder of that name) and ``group`` (a regular expression of the file's name, whose match
-    says who belongs together).
+    Options of ``domain:NAME``: ``split`` (train, validation, test; train if not given) and ``first`` (how many images).
+    Of ``folder:DIR``, or a plain path: ``split`` (its sub-folder of that name) and ``group`` (a regular expression of
+    the file's name, whose match says who belongs together).
     """
     found = registry.pm.hook.counterlens_open_dataset(uri=uri)
     if found is not None:
@@ -155,9 +155,8 @@ def _split_of(root: Path, uri: Uri) -> Path:
     """A folder that is divided into train, test, … : the part asked for, ``train`` if none was."""
     parts = {PARTS[p.name.lower()]: p for p in sorted(root.iterdir()) if p.is_dir() and p.name.lower() in PARTS}
     if "split" in uri.options and uri.text("split") not in parts:
-        raise UsageError(
-            f"{uri}: {root} has no folder {uri.text('split')!r}; it has {', '.join(sorted(parts)) or 'no splits'}"
-        )
+        known = ", ".join(sorted(parts)) or "no splits"
+        raise UsageError(f"{uri}: {root} has no folder {uri.text('split')!r}; it has {known}")
     return parts.get(uri.text("split", "train"), root)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from counterlens.core.datasets import Dataset, Notice
-from counterlens.core.digest import digest, image_digest
+from counterlens.core.digest import image_digest
 from counterlens.core.errors import UsageError
 
 if TYPE_CHECKING:

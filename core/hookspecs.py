@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Metric,
         Regularizer,
         Search,
+        Trainer,
     )
 
 PROJECT = "counterlens"
@@ -76,6 +77,12 @@ def counterlens_combiners() -> Iterable[type[Combiner]]:
 @hookspec
 def counterlens_directions() -> Iterable[type[Direction]]:
     """Classes that learn how an embedding moves from one class toward another."""
+    raise NotImplementedError
+
+
+@hookspec
+def counterlens_trainers() -> Iterable[type[Trainer]]:
+    """Classes behind ``counterlens train NAME``."""
     raise NotImplementedError
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from counterlens.core.levels import Estimate
     from counterlens.core.network import Step
     from counterlens.core.problem import Problem, View
-    from counterlens.core.request import Asked
+    from counterlens.core.training import Job
     from counterlens.core.types import Condition, Found, Inversion, Scene
 
 
@@ -160,8 +160,24 @@ class Direction(Piece):
     def fit(self, pair: Pair) -> Callable[[Tensor], Tensor]:
         """Of two classes of unit embeddings: a function of unit embeddings [B,D] that gives their steps [B,D].
 
-        One step (strength 1) goes as far along itself as the two class means lie apart, unless the piece says otherwise.
+        One step (strength 1) goes as far along itself as the class means lie apart, unless the piece says otherwise.
         """
+        raise NotImplementedError
+
+
+class Trainer(Piece):
+    """What ``counterlens train NAME DATA`` makes; its fields are the command's options.
+
+    ``networks``: ``none``, or ``model`` when it works with a pipeline (``--model``), whose words it may ``need``.
+    ``file``: what it writes if ``--out`` does not say.
+    """
+
+    kind: ClassVar[str] = "trainer"
+    networks: ClassVar[str] = "none"
+    file: ClassVar[str] = ""
+
+    def train(self, job: Job) -> Mapping[str, Any]:
+        """Do the work and write ``job.out``; returns the record that is printed."""
         raise NotImplementedError
 
 
@@ -234,5 +250,17 @@ class Metric(Piece):
 
 KINDS: dict[str, type[Piece]] = {
     cls.kind: cls
-    for cls in (Editor, Guidance, Regularizer, Inverter, Combiner, Direction, Search, Masker, Captioner, Metric)
+    for cls in (
+        Editor,
+        Guidance,
+        Regularizer,
+        Inverter,
+        Combiner,
+        Direction,
+        Trainer,
+        Search,
+        Masker,
+        Captioner,
+        Metric,
+    )
 }

@@ -74,7 +74,7 @@ class Pipeline:
         return {branch: image.new_zeros(len(image), 0) for branch in branches}, {}
 
     def embed(self, image: Tensor) -> Tensor:
-        """[B,3,H,W] in [-1,1] -> embeddings [B,D] fp32, what the network is conditioned on; as ``condition`` makes them."""
+        """[B,3,H,W] in [-1,1] -> embeddings [B,D] fp32 that the network is conditioned on."""
         raise NotImplementedError
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
