@@ -42,7 +42,8 @@ class Trainers(click.Group):
 def train() -> None:
     """Train what methods need, on your own images.
 
-    DATA is a folder with a sub-folder of images for each class, or domain:NAME.
+    DATA is a folder with a sub-folder of images for each class, or domain:NAME. With --json the record of what was
+    trained is one object on stdout.
     """
 
 

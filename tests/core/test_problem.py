@@ -182,3 +182,18 @@ def test_clamp_bounds_the_estimate(problem):
 def test_what_is_scored_is_what_is_saved():
     x = torch.tensor([[[[-1.3, 0.0, 0.004, 1.2]]]])
     torch.testing.assert_close(as_saved(x) * 255, torch.tensor([[[[0.0, 128.0, 128.0, 255.0]]]]))
+
+
+def test_a_stored_inversion_counts_as_without_the_store(problem, tmp_path):
+    """Starts share their steps: a second start costs what it adds, whether it was made, kept, or found."""
+    from counterlens.core.cache import Cache
+    from counterlens.core.inversions import Inversions
+
+    skips = (0.75, 0.25, 0.5)
+    plain = problem(steps=8)
+    for skip in skips:
+        plain.invert(skip)
+    for _ in range(2):
+        p = problem(steps=8).with_(store=Inversions(Cache(tmp_path)))
+        assert [len(p.invert(skip).grid) for skip in skips] == [3, 7, 5]
+        assert p.scene.net.meter.forward == plain.scene.net.meter.forward == dict.fromkeys(range(3), 6)
