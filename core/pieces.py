@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from counterlens.core.levels import Estimate
     from counterlens.core.network import Step
     from counterlens.core.problem import Problem, View
+    from counterlens.core.request import Asked
     from counterlens.core.training import Job
     from counterlens.core.types import Condition, Found, Inversion, Scene
 
