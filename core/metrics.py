@@ -66,6 +66,11 @@ class Pair:
         return str(self.record.get("digest", ""))
 
     @property
+    def subject(self) -> str:
+        """The image and its target: the key of the source and of its counterfactuals in set metrics."""
+        return f"{self.record.get('image')} > {self.record.get('target')}"
+
+    @property
     def failed(self) -> bool:
         return self.counterfactual is None or bool(self.record.get("failure"))
 
@@ -182,13 +187,17 @@ class State(Protocol):
     def merge(self, other: Any) -> Any: ...
 
 
-Keyed = tuple[str, "Tensor | None"]  # (digest of the item, picture [3,H,W] in [0,1], None for a failed item)
+Keyed = tuple[str, "Tensor | None"]  # (key, such as Pair.subject; picture [3,H,W] in [0,1], None for a failed item)
 
 
 class SetMetric(Measure):
-    """A number about a set of counterfactuals beside a set of real images."""
+    """A number about a set of counterfactuals beside a set of real images.
+
+    ``paired``: a source and its counterfactual must have the same key on both sides.
+    """
 
     scope: ClassVar[str] = "set"
+    paired: ClassVar[bool] = False
 
     def gather(self, reals: Iterable[Keyed], fakes: Iterable[Keyed], context: Context) -> State:
         """What has to be remembered; parts gathered by several workers are merged with ``State.merge``."""
@@ -245,23 +254,35 @@ def evaluate(metrics: Sequence[Measure], pairs: Iterable[Pair], context: Context
 def evaluate_sets(
     metrics: Sequence[Measure], reals: Iterable[Keyed], fakes: Iterable[Keyed], context: Context
 ) -> list[dict[str, Any]]:
-    """A row for every column of the metrics of scope set: what ``set_row`` says. Pictures are held in memory."""
+    """A row for every column of the metrics of scope set: what ``set_rows`` says. Pictures are held in memory.
+
+    ``reals`` and ``fakes`` are keyed by ``Pair.subject``; a paired metric has no value when keys do not match.
+    """
     chosen = [metric for metric in metrics if isinstance(metric, SetMetric)]
     reals, fakes = list(reals), list(fakes)
     failed = sum(picture is None for _, picture in fakes)
-    return [row for metric in chosen for row in set_rows(metric, metric.gather(reals, fakes, context), context, failed)]
+    strangers = {key for key, _ in fakes} - {key for key, _ in reals}
+    rows: list[dict[str, Any]] = []
+    for metric in chosen:
+        found = set_rows(metric, metric.gather(reals, fakes, context), context, failed)
+        if metric.paired and strangers:
+            why = f"{len(strangers)} counterfactuals have keys of no source: use Pair.subject for both"
+            found = [{**row, "value": NAN, "warning": why} for row in found]
+        rows += found
+    return rows
 
 
 def set_rows(metric: SetMetric, state: Any, context: Context, failed: int = 0) -> list[dict[str, Any]]:
     """Rows of a gathered (or merged) state: ``metric``, ``value``, ``n`` counterfactuals, ``n_reals``, ``failed``,
     ``population``, ``higher_is_better``, ``warning``."""
     n_reals, n = metric.counts(state)
+    values = metric.result(state)
     few = min(n_reals, n) < metric.least()
     warning = f"{min(n_reals, n)} pictures: below {metric.least()} {metric.name} says little" if few else ""
     return [
         {
             "metric": column.name,
-            "value": metric.result(state)[column.name],
+            "value": values[column.name],
             "n": n,
             "n_reals": n_reals,
             "failed": failed,

@@ -1,6 +1,7 @@
 """Tiny random pipelines of every family, in the real layout: what tests of this package and of plugins load.
 
 ``tiny("sdxl", folder)`` takes well under a second and needs no network; loading it is the real path.
+``pair`` and ``failed_pair`` are what tests of metrics look at.
 """
 
 from __future__ import annotations
@@ -9,7 +10,12 @@ import json
 import string
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from counterlens.core.metrics import Pair
 
 SIZE = 16  # pixels a side
 WIDTH = 8  # of every text and image embedding
@@ -64,6 +70,32 @@ def tiny(family: str, folder: str | Path, seed: int = 0, **options: Any) -> Path
     if options.get("classes"):
         _name_classes(folder, options["classes"])
     return folder
+
+
+def grey(value: float, size: int = 4) -> Tensor:
+    """A picture [3,size,size] of one brightness."""
+    import torch
+
+    return torch.full((3, size, size), float(value))
+
+
+def pair(source: Tensor | None = None, edited: Tensor | None = None, digest: str = "a", **rest: Any) -> Pair:
+    """A pair for tests of metrics: black turned into ``edited``, decided ``x`` before and ``y``, the target, after.
+
+    ``rest``: fields of Pair (``truth``, ``region``, ``others``, ``factors``), ``own`` (the source's class), else of the
+    record.
+    """
+    from counterlens.core.metrics import Pair
+
+    fields = {key: rest.pop(key) for key in ("truth", "region", "others", "factors") if key in rest}
+    own = rest.pop("own", "x")
+    record = {"digest": digest, "image": digest, "source": own, "target": "y", "flipped": True, "failure": None, **rest}
+    return Pair(record, grey(0) if source is None else source, edited, **fields)
+
+
+def failed_pair(digest: str = "f", **rest: Any) -> Pair:
+    """The pair of an item that failed."""
+    return pair(digest=digest, **{"flipped": False, "failure": "it broke", **rest})
 
 
 def _stable_diffusion(folder: Path, scheduler: Any = None, in_channels: int = 4) -> Any:

@@ -48,7 +48,7 @@ class Mnac(PictureMetric):
 
 @dataclass(frozen=True)
 class Deltas:
-    """Attributes of the source and their change, by item: {digest: (before [A], change [A])}; merging is a union."""
+    """Attributes of the source and their change, by key: {key: (before [A], change [A])}; merging is a union."""
 
     found: Mapping[str, tuple[np.ndarray, np.ndarray]]
     reference: np.ndarray | None
@@ -66,6 +66,7 @@ class CorrelationDifference(SetMetric):
     """
 
     name: ClassVar[str] = "cd"
+    paired: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset({"attributes"})
     higher_is_better: ClassVar[bool | None] = False
     bounds: ClassVar[tuple[float | None, float | None]] = (0, None)
@@ -86,7 +87,7 @@ class CorrelationDifference(SetMetric):
         return why
 
     def gather(self, reals: Iterable[Keyed], fakes: Iterable[Keyed], context: Context) -> Deltas:
-        """``reals`` are the sources, with the digests of their counterfactuals."""
+        """``reals`` are the sources, with the keys of their counterfactuals."""
         import torch
 
         net = context.attributes

@@ -95,10 +95,11 @@ class Fid(Frechet):
 class SplitFid(Frechet):
     """FID between real pictures of one half and counterfactuals of the other half, mean of both ways.
 
-    No source is compared with its own counterfactual. The hash of an item's digest decides its half.
+    No source is compared with its own counterfactual. The hash of their common key decides the half.
     """
 
     name: ClassVar[str] = "split_fid"
+    paired: ClassVar[bool] = True
     source: ClassVar[str] = "sFID of ACE (Jeanneret et al. 2023)"
 
     def part(self, key: str) -> str:

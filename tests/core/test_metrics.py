@@ -82,8 +82,11 @@ def test_what_is_missing_is_said_before_anything_runs(registry, context):
     found = unavailable([Brightness(), NeedsTruth()], context)
     assert list(found) == ["needs_truth"]
     assert "no judge" in found["needs_truth"] and "true counterfactuals" in found["needs_truth"]
-    whole = Context(registry, judge_uri="domain:shapes-judge", domain_name="shapes")
+    whole = Context(registry, judge_uri="domain:shapes-judge", domain_name="shapes", classifier_uri="domain:shapes")
     assert unavailable([NeedsTruth()], whole) == {}
+    # the truth changes the shape: it is none for a classifier that decides by something else
+    whole.classifier_uri = "domain:shapes-shortcut"
+    assert list(unavailable([NeedsTruth()], whole)) == ["needs_truth"]
     assert "true counterfactuals" in unavailable([NeedsTruth()], Context(registry, domain_name="digits"))["needs_truth"]
 
 

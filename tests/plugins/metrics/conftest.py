@@ -1,10 +1,9 @@
-"""Pairs of small pictures with hand-made records."""
+"""A metric by name on hand-made pairs."""
 
 import pytest
-import torch
 
 from counterlens.core.measuring import Context
-from counterlens.core.metrics import Pair, evaluate
+from counterlens.core.metrics import evaluate
 from counterlens.core.registry import build, load
 
 
@@ -16,20 +15,6 @@ def registry():
 @pytest.fixture
 def context(registry):
     return Context(registry, regions=True, several=True)
-
-
-def grey(value, size=4):
-    return torch.full((3, size, size), float(value))
-
-
-def pair(source=None, edited=None, digest="a", truth=None, region=None, others=(), own="x", **record):
-    source = grey(0.0) if source is None else source
-    base = {"digest": digest, "image": digest, "source": own, "target": "y", "flipped": True, "failure": None}
-    return Pair({**base, **record}, source, edited, truth, region=region, others=others)
-
-
-def failed(digest="f", source=None, **record):
-    return pair(source, None, digest, flipped=False, failure="it broke", **record)
 
 
 @pytest.fixture

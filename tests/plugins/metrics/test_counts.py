@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from counterlens.core.measuring import Context
-from tests.plugins.metrics.conftest import failed, grey, pair
+from counterlens.core.testing import failed_pair as failed
+from counterlens.core.testing import grey, pair
 
 NAN = math.nan
 

@@ -8,7 +8,7 @@ import torch
 from counterlens.core.classifier import Classifier
 from counterlens.core.contract import Contract
 from counterlens.core.measuring import Context
-from tests.plugins.metrics.conftest import pair
+from counterlens.core.testing import pair
 
 
 def brightness(images):

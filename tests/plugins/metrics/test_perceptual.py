@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from counterlens.core.errors import UsageError
 from counterlens.core.measuring import Context
 from counterlens.core.metrics import unavailable
+from counterlens.core.testing import pair
 from counterlens.plugins.metrics import perceptual
-from tests.plugins.metrics.conftest import pair
 
 
 def random(seed, size=64):

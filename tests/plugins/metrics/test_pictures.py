@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from tests.plugins.metrics.conftest import failed, grey, pair
+from counterlens.core.testing import failed_pair as failed
+from counterlens.core.testing import grey, pair
 
 
 def dotted(*places, size=4, value=1.0):

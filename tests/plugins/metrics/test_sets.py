@@ -113,6 +113,14 @@ def test_split_fid_compares_no_picture_with_its_own(context):
     assert split > 0.05
 
 
+def test_split_fid_has_no_value_when_the_keys_do_not_match(context):
+    rows = evaluate_sets(
+        [Fid(features="test"), SplitFid(features="test")], pictures(9, 0), pictures(9, 0, prefix="item"), context
+    )
+    assert math.isfinite(rows[0]["value"])
+    assert math.isnan(rows[1]["value"]) and "keys of no source" in rows[1]["warning"]
+
+
 def test_kid_is_that_of_torchmetrics(context):
     from torchmetrics.image.kid import KernelInceptionDistance
 
