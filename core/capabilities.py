@@ -38,6 +38,7 @@ WORDS: dict[str, str] = {
     "region": "the region that may change",
     "several": "several counterfactuals of an image",
     "weights": "weights by path",
+    "features": "an extractor of features",
 }
 
 

@@ -99,7 +99,8 @@ class Context:
             "factors": knows("read_factors"),
             "region": self.regions,
             "several": self.several,
-            "weights": True,  # each metric looks for its own files
+            "weights": True,  # each metric looks for its own files,
+            "features": True,  # and for its own extractor
         }
         return frozenset(word for word, there in known.items() if there)
 

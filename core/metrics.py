@@ -211,6 +211,10 @@ class SetMetric(Measure):
         """(real pictures, counterfactuals) that the state has seen."""
         raise NotImplementedError
 
+    def quick(self, state: Any) -> bool:
+        """Whether ``result`` takes so little that it can be asked again and again for an interval."""
+        return True
+
     def least(self) -> int:
         """The number of pictures below which the number says little: a warning is printed with it."""
         return 0

@@ -5,7 +5,7 @@ from counterlens.plugins.metrics import confidence, costs, distance, extent, fac
 from counterlens.plugins.metrics.attributes import CorrelationDifference, Mnac
 from counterlens.plugins.metrics.cout import Cout
 from counterlens.plugins.metrics.diversity import Diversity
-from counterlens.plugins.metrics.judge import JudgeAgreement, JudgeFlipRate
+from counterlens.plugins.metrics.judge import JudgeAgreement, JudgeConverted, JudgeFlipRate
 from counterlens.plugins.metrics.leakage import Leakage, PsnrOutside
 from counterlens.plugins.metrics.networks import EXTRACTORS, EXTRACTORS_MISSING
 from counterlens.plugins.metrics.perceptual import Lpips
@@ -20,7 +20,7 @@ def counterlens_metrics():
     return [
         *(flips.FlipRate, flips.FlipRateCorrect, flips.TargetAtTau, flips.FlipOut),
         *(confidence.Confidence, confidence.ConfidenceChange, confidence.Bits, confidence.Entropy),
-        *(JudgeAgreement, JudgeFlipRate),
+        *(JudgeAgreement, JudgeConverted, JudgeFlipRate),
         *(distance.L1, distance.L2, distance.LInf, Psnr, Ssim, Lpips),
         *(extent.ChangedArea, extent.Sparsity, extent.Components, extent.TotalVariation, Leakage, PsnrOutside),
         *(Cout, Mnac, CorrelationDifference, Cosine, FaceSimilarity, FaceVerification, S3, Diversity),

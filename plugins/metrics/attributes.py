@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from counterlens.core.errors import UsageError
+from counterlens.core.features import Features
 from counterlens.core.metrics import Keyed, PictureMetric, SetMetric
 
 if TYPE_CHECKING:
@@ -88,15 +90,12 @@ class CorrelationDifference(SetMetric):
 
     def gather(self, reals: Iterable[Keyed], fakes: Iterable[Keyed], context: Context) -> Deltas:
         """``reals`` are the sources, with the keys of their counterfactuals."""
-        import torch
-
         net = context.attributes
+        read = context.once("attributes", lambda: Features("attributes", partial(attributes, net), context.device))
         made = {key: picture for key, picture in fakes if picture is not None}
-        found = {}
-        for key, picture in reals:
-            if picture is not None and key in made:
-                both = attributes(net, torch.stack([picture, made[key]]).float().to(context.device)).double().cpu()
-                found[key] = (both[0].numpy(), (both[1] - both[0]).numpy())
+        both = [(key, picture, made[key]) for key, picture in reals if picture is not None and key in made]
+        before, after = (read.of([pair[side] for pair in both]).double().numpy() for side in (1, 2))
+        found = {key: (x, y - x) for (key, _, _), x, y in zip(both, before, after, strict=True)}
         reference = correlations(read_labels(self.labels, net.labels)) if self.labels else None
         return Deltas(found, reference, net.label_index(self.query))
 

@@ -43,6 +43,7 @@ class Frechet(SetMetric):
     higher_is_better: ClassVar[bool | None] = False
     bounds: ClassVar[tuple[float | None, float | None]] = (0, None)
     cost: ClassVar[str] = "network"
+    needs: ClassVar[frozenset[str]] = frozenset({"features"})
     features: str = Field("judge", description="judge, classifier, a classifier's URI, inception or clip:ID")
 
     def missing(self, context: Context) -> str:
@@ -73,6 +74,10 @@ class Frechet(SetMetric):
 
     def counts(self, state: Sides) -> tuple[int, int]:
         return state.count("real"), state.count("fake")
+
+    def quick(self, state: Sides) -> bool:
+        """Roots of matrices of more than 512 rows take seconds each."""
+        return all(moments.total is None or len(moments.total) <= 512 for moments in state.parts.values())
 
     def least(self) -> int:
         return 2048

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 from counterlens.core.metrics import NAN, YES_NO, ImageMetric, Pair, Value
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from counterlens.core.measuring import Context
 
 
@@ -41,21 +43,48 @@ class JudgeFlipRate(Judged):
     source: ClassVar[str] = "oracle score, Hvilshøj et al. 2021"
 
 
+class JudgeConverted(Judged):
+    """Share of the flips after which the judge says the target, among those where it did not say so before.
+
+    Where the explained classifier had an image wrong the judge may say the target of the source already, and would
+    confirm a picture in which nothing changed.
+    """
+
+    name: ClassVar[str] = "judge_converted"
+    population: ClassVar[str] = "flipped"
+
+    def measure(self, pairs: Sequence[Pair], context: Context) -> Mapping[str, Sequence[Value]]:
+        said = super().measure(pairs, context)[self.name]
+        before = [
+            None if value is None else said_before(pair, context) for pair, value in zip(pairs, said, strict=True)
+        ]
+        return {self.name: [None if had == 1 else value for value, had in zip(said, before, strict=True)]}
+
+
+def said_before(pair: Pair, context: Context) -> Value:
+    """Whether the judge decides the source as the target: 1 or 0; nan where it does not know the target's name."""
+    answers = pair.record.get("judge_before")
+    if answers and pair.record.get("judge") == context.judge_uri:
+        return float(max(answers, key=answers.__getitem__) == pair.record["target"])
+    return asked(pair.source, str(pair.record["target"]), context)
+
+
 def verdicts(pairs: Sequence[Pair], context: Context) -> list[Value]:
     """1 or 0 a pair, 0 for failed items; nan where the judge does not know the target's name."""
     found: list[Value] = [known(pair, context.judge_uri) for pair in pairs]
-    ask = [at for at, value in enumerate(found) if value is None]
-    if not ask:
-        return found
-    import torch
-
-    judge = context.judge
-    for at in ask:
-        picture, target = pairs[at].counterfactual, str(pairs[at].record["target"])
-        assert picture is not None
-        decided = judge.evaluate(picture[None].to(torch.float32).to(context.device)).argmax(1).item()
-        found[at] = float(judge.labels[int(decided)] == target) if target in judge.labels else NAN
+    for at, pair in enumerate(pairs):
+        if found[at] is None and pair.counterfactual is not None:
+            found[at] = asked(pair.counterfactual, str(pair.record["target"]), context)
     return found
+
+
+def asked(picture: Tensor, target: str, context: Context) -> float:
+    """Whether the judge decides a picture [3,H,W] as the target: 1 or 0; nan where it does not know that name."""
+    judge = context.judge
+    if target not in judge.labels:
+        return NAN
+    decided = int(judge.evaluate(picture[None].float().to(context.device)).argmax(1).item())
+    return float(judge.labels[decided] == target)
 
 
 def known(pair: Pair, judge: str) -> Value:

@@ -61,4 +61,4 @@ def frechet(first: Moments, second: Moments) -> float:
     values, vectors = np.linalg.eigh(c1)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     shared = np.sqrt(np.linalg.eigvalsh(root @ c2 @ root).clip(0)).sum()
-    return float(np.square(m1 - m2).sum() + np.trace(c1) + np.trace(c2) - 2 * shared)
+    return max(0.0, float(np.square(m1 - m2).sum() + np.trace(c1) + np.trace(c2) - 2 * shared))

@@ -37,6 +37,7 @@ class Keeping(SetMetric):
 
     bounds: ClassVar[tuple[float | None, float | None]] = (None, None)
     cost: ClassVar[str] = "network"
+    needs: ClassVar[frozenset[str]] = frozenset({"features"})
     features: str = Field("judge", description="judge, classifier, a classifier's URI, inception or clip:ID")
 
     def missing(self, context: Context) -> str:

@@ -22,6 +22,7 @@ class Cosine(PictureMetric):
     higher_is_better: ClassVar[bool | None] = True
     bounds: ClassVar[tuple[float | None, float | None]] = (-1, 1)
     cost: ClassVar[str] = "network"
+    needs: ClassVar[frozenset[str]] = frozenset({"features"})
     features: str = Field("judge", description="judge, classifier, a classifier's URI, inception, clip:ID, …")
 
     def missing(self, context: Context) -> str:
@@ -41,7 +42,7 @@ class FaceSimilarity(Cosine):
     """FS: cosine of VGGFace2 embeddings of the two faces."""
 
     name: ClassVar[str] = "fs"
-    needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    needs: ClassVar[frozenset[str]] = frozenset({"features", "weights"})
     source: ClassVar[str] = "Jeanneret et al. 2023 (ACE)"
     features: str = Field("vggface2", description="extractor of faces: vggface2 or vggface2:PATH")
 
@@ -63,6 +64,6 @@ class S3(Cosine):
     """S³: cosine of SimSiam's embeddings (ResNet-50 and its projector)."""
 
     name: ClassVar[str] = "s3"
-    needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    needs: ClassVar[frozenset[str]] = frozenset({"features", "weights"})
     source: ClassVar[str] = "Jeanneret et al. 2023 (ACE)"
     features: str = Field("simsiam", description="extractor: simsiam or simsiam:PATH")

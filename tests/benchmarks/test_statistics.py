@@ -1,13 +1,17 @@
 """Estimates, intervals and tests against hand-made tables and other implementations."""
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from counterlens.benchmarks import leaderboard, pareto, statistics
-from counterlens.core.metrics import YES_NO, Column
+from counterlens.core.measuring import Context
+from counterlens.core.metrics import YES_NO, Column, SetMetric
+from counterlens.core.registry import load
 
 NAN = math.nan
 
@@ -179,3 +183,40 @@ def test_the_leaderboard_by_hand():
     assert first["mean_rank"] == pytest.approx((1 + 1.5 + 2 + 1 + 1 + 1) / 6)
     assert second["ranks"]["digits"] == {"flip_rate": 2.0, "l1": 2.0, "seconds": 2.0}
     assert (first["first"], second["first"], first["tables"]) == (4, 1, 6)
+
+
+class Means(SetMetric):
+    """Difference of the mean brightness: its standard error is known."""
+
+    name: ClassVar[str] = "means"
+
+    def gather(self, reals, fakes, context):
+        return [torch.stack([picture.mean() for _, picture in side if picture is not None]) for side in (reals, fakes)]
+
+    def result(self, state):
+        return {"means": float(state[1].mean() - state[0].mean())}
+
+    def counts(self, state):
+        return len(state[0]), len(state[1])
+
+
+def keyed(count, seed, shift=0.0):
+    values = torch.randn(count, generator=torch.Generator().manual_seed(seed)) + shift
+    return [(f"{at}", value.expand(3, 2, 2)) for at, value in enumerate(values)]
+
+
+def test_half_samples_have_the_standard_error_of_the_whole():
+    context = Context(load(third_party=False))
+    reals, fakes = keyed(400, 0), keyed(400, 1, 0.5)
+    (row,) = statistics.set_rows([Means()], reals, fakes, context, replicates=400)
+    assert row["interval"] == "half-samples"
+    low, high = row["ci95"]
+    error = sum(torch.stack([p.mean() for _, p in side]).var().item() / 400 for side in (reals, fakes)) ** 0.5
+    assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.15)
+    assert statistics.set_rows([Means()], reals, fakes, context, replicates=400) == [row]
+
+
+def test_few_images_have_no_interval_of_sets():
+    context = Context(load(third_party=False))
+    (row,) = statistics.set_rows([Means()], keyed(5, 0), [*keyed(4, 1), ("4", None)], context)
+    assert (row["ci95"], row["interval"], row["n"], row["failed"]) == (None, "", 4, 1)

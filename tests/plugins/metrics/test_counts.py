@@ -95,3 +95,28 @@ def test_several_counterfactuals_of_an_image(measure):
     found = measure("diversity", [one, pair(grey(0), grey(0.2)), failed()])
     assert found[0] == pytest.approx((0.2 + 0.6 + 0.4) / 3)
     assert math.isnan(found[1]) and math.isnan(found[2])
+
+
+def test_what_the_judge_said_already_converts_nobody(measure, registry):
+    context = Context(registry, judge_uri="some:judge")
+    judged = {"judge": "some:judge"}
+    pairs = [
+        answer(**judged, judge_flipped=True, judge_before={"x": 0.9, "y": 0.1}),
+        answer(**judged, judge_flipped=False, judge_before={"x": 0.9, "y": 0.1}),
+        answer(**judged, judge_flipped=True, judge_before={"x": 0.2, "y": 0.8}),  # it said y of the source
+        answer(**judged, judge_flipped=True, judge_before={"x": 0.9, "y": 0.1}, flipped=False),
+    ]
+    assert measure("judge_converted", pairs, context) == [1, 0, None, None]
+
+
+def test_the_judge_is_asked_about_the_source_too(measure, registry):
+    context = Context(registry, judge_uri="domain:shapes-judge")
+    shapes = registry.domain("shapes")
+    label = shapes.sample(0).label
+    target = shapes.target_for(label)
+    source, truth = (
+        torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
+        for pixels in (shapes.sample(0).pixels, shapes.truth(0, target))
+    )
+    pairs = [pair(source, truth, own=label, target=target), pair(source, source, own=target, target=label)]
+    assert measure("judge_converted", pairs, context) == [1, None]
