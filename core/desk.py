@@ -106,7 +106,10 @@ class Desk:
         begun = time.perf_counter()
         _reset_peak(self.pipeline.device)
         scene = scene_of(todo, self.prepared, self.pipeline, self.classifier, self.memo)
-        found = self.prepared.composition.search.run(self._problem(scene, place, rows))
+        problem = self._problem(scene, place, rows)
+        for editor in problem.editors:
+            problem = editor.on_problem(problem)
+        scene, found = problem.scene, problem.search.run(problem)
         with torch.no_grad():
             image = as_saved(scene.picture(found.x0)).cpu() * 2 - 1
             after = self.classifier.probabilities((image / 2 + 0.5).to(self.pipeline.device)).cpu()
@@ -145,6 +148,7 @@ class Desk:
             method.editors,
             method.guidance,
             method.regularizers,
+            method.search,
             tau=method.method.tau,
             batch=rows,
             store=self.store,

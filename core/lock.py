@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from counterlens.core.levels import Estimate, Level
+from counterlens.core.maps import feathered, reduced
 from counterlens.core.network import Network, Step
-from counterlens.core.types import Inversion
+from counterlens.core.types import Inversion, Scene
 from counterlens.core.window import Box, Window, boxes_of
 
 TIE = 1e-6  # 1 - (1 - keep) is off by a rounding, and must still tie with the clock; greys are 1/255 apart
@@ -155,6 +156,35 @@ class Lock:
             net = Window(**{**vars(net), "boxes": tuple(self.boxes()), "behind": self.x0})
         held = Held(self, net, inversion.x, start, eps, path)
         return held if start == 0 or start >= len(grid) - 1 else replace(held, x=held.state(start, grid[start], None))
+
+
+def locked(
+    scene: Scene,
+    change: Tensor,
+    reduce: str = "area",
+    feather: float = 0.0,
+    composite: bool = True,
+    **how: Any,
+) -> Scene:
+    """The scene under this change map [B,1,H,W] in [0,1].
+
+    ``reduce``: how it gets to the latents' size (see ``maps.reduced``); ``feather``: pixels outside it over which the
+    edited picture fades into the source; ``how``: further fields of ``Lock``.
+    """
+    support = (change > 0).to(change.dtype)
+    alpha = feathered(support, feather) if feather else support
+    blocks = getattr(scene.studio.pipeline.unet.config, "block_out_channels", (1,))
+    lock = Lock(
+        change=change,
+        keep=1 - reduced(change, (scene.x0.shape[-2], scene.x0.shape[-1]), reduce),
+        x0=scene.x0,
+        image=scene.image,
+        alpha=alpha if composite else torch.ones_like(alpha),
+        top=max(1.0, float(scene.grid[0].t)),
+        stride=2 ** (len(blocks) - 1),
+        **how,
+    )
+    return replace(scene, change_map=change, lock=lock)
 
 
 @dataclass(frozen=True, eq=False)

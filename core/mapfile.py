@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from counterlens.core import images
 from counterlens.core.errors import UsageError
@@ -59,7 +60,7 @@ def read_map(path: str | Path, white: str = "change", channel: str = "grey", sna
     colours, transparency that was not asked for, and values that are not numbers.
     """
     path = Path(path)
-    images.load(path)  # its errors for what is no picture at all
+    _readable(path)
     with Image.open(path) as image:
         image.load()
         values = _alpha(path, image) if channel == "alpha" else _grey(path, image)
@@ -68,6 +69,17 @@ def read_map(path: str | Path, white: str = "change", channel: str = "grey", sna
     values = values if white == "change" else 1 - values
     values = np.where(values <= snap, 0, np.where(values >= 1 - snap, 1, values))
     return MapFile(str(path), values.astype(np.float32))
+
+
+def _readable(path: Path) -> None:
+    """The errors of photographs for what is no picture at all; floats are looked at here."""
+    try:
+        images.load(path)
+    except UsageError:
+        with suppress(OSError, UnidentifiedImageError), Image.open(path) as image:
+            if image.mode == "F":
+                return
+        raise
 
 
 def _alpha(path: Path, image: Image.Image) -> np.ndarray:

@@ -16,6 +16,7 @@ from counterlens.core.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from counterlens.core.problem import Problem
     from counterlens.core.request import Asked
     from counterlens.core.types import Scene
 
@@ -52,9 +53,9 @@ class Sources:
         for masker in self.maskers:
             masker.check(asked)
 
-    def map(self, scene: Scene) -> Tensor:
+    def map(self, problem: Problem) -> Tensor:
         """[B,1,H,W] in [0,1] at the size of the scene's images."""
-        first, *rest = (_sound(masker, masker.map(scene), scene) for masker in self.maskers)
+        first, *rest = (_sound(masker, masker.map(problem), problem.scene) for masker in self.maskers)
         for word, other in zip(self.words, rest, strict=True):
             first = JOIN[word](first, other)
         return first

@@ -68,9 +68,9 @@ class Editor(Piece):
         """What takes part in the loop for this scene: an object with any of the ``on_…`` hooks."""
         return self
 
-    def on_scene(self, scene: Scene) -> Scene:
-        """The scene with what this editor adds to it (a change map), once, before the search."""
-        return scene
+    def on_problem(self, problem: Problem) -> Problem:
+        """The problem with what this editor adds to its scene (a change map), once, before the search."""
+        return problem
 
     def on_latent(self, x: Tensor, step: Step) -> Tensor:
         """x [B,C,h,w] before the network is asked."""
@@ -213,11 +213,15 @@ class Masker(Piece):
         """The map as found, [B,1,H,W] in [0,1]."""
         raise NotImplementedError
 
-    def map(self, scene: Scene) -> Tensor:
+    def found(self, problem: Problem) -> Tensor:
+        """The map of a problem, for maskers that look at more than the scene (a first pass of the method)."""
+        return self.mask(problem.scene)
+
+    def map(self, problem: Problem) -> Tensor:
         """The map as refined by the options, [B,1,H,W] in [0,1]."""
         from counterlens.core.maps import refined
 
-        return refined(self.mask(scene), self.invert, self.power, self.area, self.grow, self.feather, self.cap)
+        return refined(self.found(problem), self.invert, self.power, self.area, self.grow, self.feather, self.cap)
 
 
 class Captioner(Piece):

@@ -52,6 +52,7 @@ class Problem:
     editors: tuple[Editor, ...] = ()
     guidance: tuple[Guidance, ...] = ()
     regularizers: tuple[Regularizer, ...] = ()
+    search: Any = None  # core.pieces.Search
     tau: float = 0.9
     batch: int = 16
     kept: dict[tuple[float | None, int], Inversion] = field(default_factory=dict, repr=False)

@@ -35,6 +35,7 @@ BUILT_IN = tuple(
         "directions",
         "trainers",
         "searches",
+        "maskers",
         "metrics",
         "classifiers",
         "methods",

@@ -123,7 +123,7 @@ def scene_of(
         cond, extra = pipeline.condition(image, prompts, branches)
     options: Mapping[str, Any] = {"prompts": tuple(prompts), "fit": prepared.request.fit}
     maps = [r.map for r in ready if r.map is not None]
-    scene = Scene(
+    return Scene(
         items=tuple(r.item for r in ready),
         image=image,
         x0=x0,
@@ -139,6 +139,3 @@ def scene_of(
         strength=torch.ones(len(ready), device=device),
         change_map=torch.stack(maps).to(device) if maps else None,
     )
-    for editor in prepared.composition.editors:
-        scene = editor.on_scene(scene)
-    return scene

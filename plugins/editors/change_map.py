@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from counterlens.core.problem import Problem
     from counterlens.core.request import Asked
     from counterlens.core.types import Scene
 
@@ -68,52 +69,31 @@ class ChangeMap(Editor):
         if self._sources:
             self._sources.check(asked)
 
-    def on_scene(self, scene: Scene) -> Scene:
-        return locked(scene, self._change(scene), self)
+    def on_problem(self, problem: Problem) -> Problem:
+        return problem.with_(scene=self.lock(problem.scene, self._change(problem)))
 
-    def _change(self, scene: Scene) -> Tensor:
+    def _change(self, problem: Problem) -> Tensor:
         if self._sources is not None:
-            return self._sources.map(scene)
+            return self._sources.map(problem)
         if self.source:
             raise ValueError(f"change-map source={self.source!r}: make it by name, with registry.make")
-        if scene.change_map is None:
+        if problem.scene.change_map is None:
             raise ValueError("change-map without a source needs the scene's own map: the plan should have said so")
-        return scene.change_map
+        return problem.scene.change_map
 
+    def lock(self, scene: Scene, change: Tensor) -> Scene:
+        """The scene with this change map [B,1,H,W] in [0,1], and the lock that holds what it keeps."""
+        from counterlens.core.lock import locked
 
-def locked(scene: Scene, change: Tensor, how: ChangeMap) -> Scene:
-    """The scene with this change map [B,1,H,W] in [0,1] and the lock that holds what it keeps."""
-    from counterlens.core.lock import Lock
-    from counterlens.core.maps import feathered, reduced
-
-    change = change * how.strength
-    support = (change > 0).to(change.dtype)
-    if not how.composite:
-        alpha = support.new_ones(support.shape)
-    else:
-        alpha = feathered(support, how.feather) if how.feather else support
-    blocks = getattr(scene.studio.pipeline.unet.config, "block_out_channels", (1,))
-    lock = Lock(
-        change=change,
-        keep=1 - reduced(change, (scene.x0.shape[-2], scene.x0.shape[-1]), how.reduce),
-        x0=scene.x0,
-        image=scene.image,
-        alpha=alpha,
-        top=max(1.0, float(scene.grid[0].t)),
-        clock=how.clock,
-        form=how.form,
-        reference=how.reference,
-        graded=how.graded,
-        restore=how.restore,
-        skip=how.skip,
-        margin=how.context if how.crop else None,
-        stride=2 ** (len(blocks) - 1),
-    )
-    items = tuple(
-        replace(item, notes=(*item.notes, *notes_of(float(share))))
-        for item, share in zip(scene.items, support.mean((1, 2, 3)), strict=True)
-    )
-    return replace(scene, change_map=change, lock=lock, items=items)
+        options = ("clock", "form", "reference", "graded", "restore", "skip", "reduce", "feather", "composite")
+        margin = self.context if self.crop else None
+        scene = locked(scene, change * self.strength, margin=margin, **{name: getattr(self, name) for name in options})
+        shares = (change > 0).float().mean((1, 2, 3))
+        items = tuple(
+            replace(item, notes=(*item.notes, *notes_of(float(share))))
+            for item, share in zip(scene.items, shares, strict=True)
+        )
+        return replace(scene, items=items)
 
 
 def notes_of(share: float) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from counterlens.core.network import Step
 from counterlens.core.steer import Steer
 from counterlens.core.sweeping import walk
 from counterlens.core.types import Inversion
-from counterlens.plugins.editors.change_map import ChangeMap, locked
+from counterlens.plugins.editors.change_map import ChangeMap
 from counterlens.plugins.guidance.target import Target
 from counterlens.plugins.inverters.ddim import Ddim
 from counterlens.plugins.inverters.edit_friendly import EditFriendly
@@ -73,7 +73,7 @@ def under(problem, scheduler="DDIMScheduler", steps=6, batch=2, **pieces):
 
 def held(problem, change, **options):
     """The same problem under a change map [B,1,8,8]."""
-    return problem.with_(scene=locked(problem.scene, change, ChangeMap(**options)))
+    return problem.with_(scene=ChangeMap(**options).lock(problem.scene, change))
 
 
 def uniform(problem, keep):

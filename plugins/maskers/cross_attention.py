@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from counterlens.core.errors import UsageError
+from counterlens.core.pieces import Masker
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from counterlens.core.network import Step
+    from counterlens.core.types import Scene
+
+
+class CrossAttention(Masker):
+    """Where the network looks for words of the prompt: mean cross-attention over heads, layers and noise levels
+    (as in DAAM, Tang et al. 2023), scaled to [0,1]."""
+
+    name: ClassVar[str] = "cross-attention"
+    needs: ClassVar[frozenset[str]] = frozenset({"cross-attention", "text"})
+    words: str = Field("", description="words of the prompt; all of it if empty (see --prompt)")
+    levels: tuple[float, ...] = Field(
+        (0.3, 0.5, 0.7), description="where the source is looked at, in shares of the trajectory", min_length=1
+    )
+
+    def mask(self, scene: Scene) -> Tensor:
+        import torch
+        import torch.nn.functional as F
+
+        from counterlens.core.maps import normalised
+        from counterlens.core.network import Step, only
+        from counterlens.core.problem import noise_for
+
+        chosen = torch.stack([self._chosen(scene, prompt) for prompt in scene.studio.options["prompts"]])
+        chosen = torch.stack([chosen[row] for row in scene.rows]).to(scene.x0.device)
+        branch = list(scene.cond)[-1]
+        look = Look(cross_layers(scene), chosen, (scene.x0.shape[-2], scene.x0.shape[-1]))
+        (eps,) = noise_for(scene)
+        n = len(scene.grid) - 1
+        with torch.no_grad():
+            for share in self.levels:
+                i = min(n - 1, max(0, round(share * n)))
+                now, to = scene.grid[i], scene.grid[i + 1]
+                step = Step(
+                    i,
+                    n,
+                    now,
+                    to,
+                    now.noise(scene.x0, eps),
+                    {branch: scene.cond[branch]},
+                    scene.rows,
+                    {branch: scene.extra.get(branch, {})},
+                )
+                scene.net.estimate(step, [look], only)
+        mean = torch.stack(look.seen).mean(0)
+        size = scene.image.shape[-2:]
+        return normalised(F.interpolate(mean, size, mode="bilinear", align_corners=False)).to(scene.image.dtype)
+
+    def _chosen(self, scene: Scene, prompt: str) -> Tensor:
+        """[T] weights of the tokens of these words in a prompt."""
+        import torch
+
+        tokenizer = scene.studio.pipeline.others["tokenizer"]
+        length = scene.cond[list(scene.cond)[-1]].shape[1]
+        inputs = tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        ids, special = inputs.input_ids[0].tolist(), set(tokenizer.all_special_ids)
+        if not self.words:
+            found = torch.tensor([float(i not in special) for i in ids])
+        else:
+            found = torch.zeros(length)
+            for word in self.words.split():
+                own = [i for i in tokenizer(word, add_special_tokens=False).input_ids if i not in special]
+                for k in range(length - len(own) + 1):
+                    if own and ids[k : k + len(own)] == own:
+                        found[k : k + len(own)] = 1
+        if not found.any():
+            raise UsageError(f"cross-attention: the prompt {prompt!r} has no words {self.words!r}; give --prompt")
+        return found / found.sum()
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """Reads attention in the pass and changes nothing; ``seen`` collects [B,1,h,w] a layer and question."""
+
+    attention_sites: tuple[str, ...]
+    chosen: Tensor
+    size: tuple[int, int]
+    seen: list[Any] = field(default_factory=list)
+
+    def on_attention(self, p: Tensor, step: Step) -> Tensor:
+        import torch.nn.functional as F
+
+        tokens = self.chosen.shape[1]
+        if p.shape[-1] < tokens:
+            return p  # not over words
+        over = p[..., :tokens].float().mean(1) @ self.chosen[:, :, None]  # [B,q,1]; added keys, the words, come first
+        height = max(1, round((over.shape[1] * self.size[0] / self.size[1]) ** 0.5))
+        grid = over.transpose(1, 2).unflatten(2, (height, -1))
+        self.seen.append(F.interpolate(grid, self.size, mode="bilinear", align_corners=False))
+        return p
+
+
+def cross_layers(scene: Scene) -> tuple[str, ...]:
+    """Attention layers that look at words: ``attn2``, or (Imagen's blocks) those with added keys."""
+    names = scene.net.attention
+    own = tuple(name for name in names if name.endswith("attn2"))
+    return own or tuple(name for name in names if getattr(names[name], "added_kv_proj_dim", None))

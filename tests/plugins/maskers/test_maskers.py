@@ -1,0 +1,392 @@
+"""Where maps come from: files, attributions, segments, attention, differences; and their algebra."""
+
+import math
+from contextlib import ExitStack
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from counterlens.core import maps
+from counterlens.core.engine import Session
+from counterlens.core.errors import MissingError, PlanError, UsageError
+from counterlens.core.mapfile import read_map
+from counterlens.core.pool import Pool
+from counterlens.core.prepare import prepare
+from counterlens.core.registry import load
+from counterlens.core.request import Request
+from counterlens.core.scenes import scene_of
+from counterlens.core.testing import tiny
+
+REGISTRY, POOL = load(third_party=False), Pool()
+
+
+@pytest.fixture
+def problem_of():
+    """``problem_of(0, 1, method=…, model=…)``: a problem of these images of the embedded shapes."""
+    with ExitStack() as stack:
+
+        def make(*numbers, **options):
+            request = Request(images=tuple(f"shapes:{i}" for i in numbers or (0,)), **options)
+            prepared = prepare(request, REGISTRY)
+            desk, ready = Session(REGISTRY, POOL).desk(stack, prepared)
+            scene = scene_of(ready, prepared, desk.pipeline, desk.classifier)
+            return desk._problem(scene, (0, len(ready)), 8)
+
+        yield make
+
+
+def masker(text):
+    return REGISTRY.make("masker", text)
+
+
+def saved(path, values, mode="L"):
+    Image.fromarray(np.asarray(values), mode).save(path) if mode else None
+    return str(path)
+
+
+# --- algebra ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair():
+    g = torch.Generator().manual_seed(0)
+    return torch.rand(2, 1, 12, 16, generator=g), torch.rand(2, 1, 12, 16, generator=g)
+
+
+def test_the_algebra_stays_between_0_and_1_and_is_one(pair):
+    a, b = pair
+    assert torch.equal(maps.union(a, b), b.maximum(a)) and torch.equal(maps.intersection(a, b), b.minimum(a))
+    assert torch.equal(maps.protect(a, torch.ones_like(b)), torch.zeros_like(a))
+    assert torch.equal(maps.protect(a, torch.zeros_like(b)), a)
+    de_morgan = 1 - maps.intersection(1 - a, 1 - b)
+    torch.testing.assert_close(de_morgan, maps.union(a, b))
+    for c in (maps.refined(a, True, 2.0, 0.3, 2.0, 3.0, 0.7), maps.protect(a, b), maps.normalised(a * 9 - 3)):
+        assert c.min() >= 0 and c.max() <= 1
+    assert maps.refined(a, cap=0.7).max() <= 0.7
+
+
+def test_an_area_is_kept_exactly_even_with_ties():
+    flat = torch.ones(1, 1, 10, 10)
+    for share in (0.01, 0.25, 0.5, 1.0):
+        assert maps.budget(flat, share).mean() == pytest.approx(share, abs=1e-7)
+    ranked = torch.arange(100.0).view(1, 1, 10, 10) / 100
+    kept = maps.budget(ranked, 0.1)
+    assert (kept > 0).sum() == 10 and torch.equal(kept[ranked >= 0.9], ranked[ranked >= 0.9])
+
+
+def test_growing_and_feathering_go_outward_only():
+    c = torch.zeros(1, 1, 21, 21)
+    c[0, 0, 10, 10] = 0.6
+    grown, soft = maps.grown(c, 3), maps.feathered(c, 4)
+    assert grown[0, 0, 10, 13] == pytest.approx(0.6) and grown[0, 0, 10, 14] == 0
+    assert (grown > 0).sum() == sum(y * y + x * x <= 9 for y in range(-3, 4) for x in range(-3, 4))
+    line = soft[0, 0, 10, 10:16]
+    assert line[0] == c[0, 0, 10, 10] and (line[:-1] > line[1:]).all() and line[5] == 0
+    assert torch.equal(maps.feathered(torch.zeros_like(c), 4), torch.zeros_like(c))
+    assert (maps.feathered(grown, 2)[grown > 0] == grown[grown > 0]).all()
+
+
+@pytest.mark.parametrize("way", ["area", "max", "min", "smooth"])
+def test_11_resizing_keeps_constants_bounds_and_thin_strokes(way, pair):
+    constant = torch.full((1, 1, 64, 64), 0.3)
+    assert torch.equal(maps.reduced(constant, (8, 8), way), torch.full((1, 1, 8, 8), 0.3))
+    same = torch.rand(1, 1, 8, 8)
+    assert maps.reduced(same, (8, 8), way) is same
+    out = maps.reduced(pair[0], (3, 4), way)
+    assert pair[0].min() <= out.min() and out.max() <= pair[0].max()
+    for column in range(8):
+        stroke = torch.zeros(1, 1, 64, 64)
+        stroke[..., column] = 1
+        kept = maps.reduced(stroke, (8, 8), way).max()
+        assert kept == {"max": 1, "min": 0}.get(way, kept) and (way == "min" or kept > 0.05)
+
+
+def test_sources_are_joined_from_left_to_right(problem_of, tmp_path):
+    left, top = np.zeros((2, 32, 32), np.uint8)
+    left[:, :16], top[:16] = 255, 255
+    a, b = saved(tmp_path / "a.png", left), saved(tmp_path / "b.png", top)
+    problem = problem_of()
+
+    def area(text):
+        return maps.Sources.read(text, REGISTRY.make).map(problem).mean().item()
+
+    assert area(f"file path={a} or file path={b}") == 0.75
+    assert area(f"file path={a} and file path={b}") == 0.25
+    assert area(f"file path={a} except file path={b}") == 0.25
+    assert area(f"file path={a} except file path={b} or file path={b}") == 0.75
+    assert area(f"file path={a} cap=0.5") == 0.25 and area(f"file path={a} area=0.1") == pytest.approx(102 / 1024)
+    with pytest.raises(UsageError, match="MASKER"):
+        maps.Sources.read("or strips", REGISTRY.make)
+    with pytest.raises(UsageError, match="unknown masker 'strip'"):
+        REGISTRY.make("editor", "change-map source=strip")
+
+
+# --- files ------------------------------------------------------------------------------------------------------
+
+
+def test_4_polarity_is_said(tmp_path):
+    values = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
+    one = read_map(saved(tmp_path / "a.png", values))
+    other = read_map(saved(tmp_path / "b.png", 255 - values), white="keep")
+    np.testing.assert_allclose(one.values, other.values, atol=1e-7)
+    assert one.values.min() == 0 and one.values.max() == 1 and one.values[0, 1] == 0  # 1/255 is a brush's dust
+
+
+@torch.no_grad()
+def test_4_both_polarities_of_one_map_give_the_same_bytes(problem_of, tmp_path):
+    from counterlens.core.sweeping import walk
+
+    values = np.zeros((32, 32), np.uint8)
+    values[8:24, 4:20] = 255
+    saved(tmp_path / "a.png", values), saved(tmp_path / "b.png", 255 - values)
+    ends = []
+    for name, white in (("a", "change"), ("b", "keep")):
+        editor = REGISTRY.make("editor", f"change-map source='file path={tmp_path / name}.png white={white}'")
+        problem = editor.on_problem(problem_of(steps=5))
+        ends.append(walk(problem, problem.invert()))
+    assert torch.equal(*ends)
+
+
+def test_files_that_are_no_maps_are_one_line(tmp_path):
+    grey = np.full((16, 16), 90, np.uint8)
+    rgb = np.zeros((16, 16, 3), np.uint8)
+    rgb[..., 0] = 200
+    rgba = np.dstack([grey, grey, grey, np.arange(256, dtype=np.uint8).reshape(16, 16)])
+    saved(tmp_path / "rgb.png", rgb, "RGB")
+    Image.fromarray(rgb).quantize(4).save(tmp_path / "palette.png")
+    saved(tmp_path / "rgba.png", rgba, "RGBA")
+    saved(tmp_path / "grey.png", grey)
+    nan = np.full((16, 16), 0.5, np.float32)
+    nan[3, 3] = np.nan
+    Image.fromarray(nan).save(tmp_path / "nan.tiff")
+    Image.fromarray(np.full((16, 16), 7, np.float32)).save(tmp_path / "nan2.tiff")
+    for name, words, options in (
+        ("rgb.png", "has colours", {}),
+        ("palette.png", "palette of colours", {}),
+        ("rgba.png", "partly transparent", {}),
+        ("grey.png", "no transparency", {"channel": "alpha"}),
+        ("nan.tiff", "not numbers", {}),
+        ("nan2.tiff", "must be in 0..1", {}),
+        ("none.png", "no such file", {}),
+    ):
+        with pytest.raises(UsageError, match=words) as caught:
+            read_map(tmp_path / name, **options)
+        assert "\n" not in str(caught.value) and name in str(caught.value)
+    assert read_map(tmp_path / "rgba.png", channel="alpha").values[8, 0] == pytest.approx(128 / 255)
+
+
+@pytest.mark.parametrize("how", ["--map", "file"])
+def test_size_and_emptiness_are_found_before_anything_is_loaded(tmp_path, how):
+    small, black = saved(tmp_path / "s.png", np.full((16, 16), 255, np.uint8)), tmp_path / "b.png"
+    saved(black, np.zeros((32, 32), np.uint8))
+
+    def ask(path, more=""):
+        if how == "--map":
+            return prepare(Request(images=("shapes:0",), map=str(path), editors=("change-map",)), REGISTRY)
+        return prepare(
+            Request(images=("shapes:0",), editors=(f"change-map source='file path={path}{more}'",)), REGISTRY
+        )
+
+    with pytest.raises(UsageError, match="16x16 and shapes:0 is 32x32"):
+        ask(small)
+    with pytest.raises(UsageError, match="locks every pixel"):
+        ask(black)
+    if how == "file":
+        assert ask(small, " fit=squash") and ask(black, " invert=true")
+        with pytest.raises(UsageError, match="locks every pixel"):
+            ask(saved(tmp_path / "w.png", np.full((32, 32), 255, np.uint8)), " white=keep")
+
+
+def test_a_map_of_another_size_is_fitted_when_allowed_and_black_stays_black(problem_of, tmp_path):
+    values = np.zeros((64, 128), np.uint8)
+    values[:, 64:] = 255
+    path = saved(tmp_path / "wide.png", values)
+    for policy, area in (("crop", 0.5), ("squash", 0.5), ("pad", 0.25)):
+        change = masker(f"file path={path} fit={policy}").mask(problem_of().scene)
+        assert change.shape == (1, 1, 32, 32) and change.mean() == pytest.approx(area)
+        assert set(change.unique().tolist()) == {0.0, 1.0}
+
+
+def test_every_picture_can_have_its_own_map(problem_of, tmp_path):
+    for index, value in ((0, 100), (1, 200)):
+        saved(tmp_path / f"map{index}.png", np.full((32, 32), value, np.uint8))
+    change = masker(f"file path={tmp_path}/map{{index}}.png").mask(problem_of(0, 1).scene)
+    torch.testing.assert_close(change.mean((1, 2, 3)), torch.tensor([100, 200]) / 255)
+
+
+def test_shares_that_look_like_a_wrong_polarity_are_said(problem_of, tmp_path):
+    for size, said in ((31, "is its polarity right"), (2, "is its polarity right"), (12, None)):
+        values = np.zeros((32, 32), np.uint8)
+        values[: size if size < 31 else 32, : size if size < 31 else 32] = 255
+        path = saved(tmp_path / "m.png", values)
+        editor = REGISTRY.make("editor", f"change-map source='file path={path}'")
+        (item,) = editor.on_problem(problem_of()).scene.items
+        assert any(said in note for note in item.notes) if said else not item.notes
+
+
+# --- attribution ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["integrated-gradients", "occlusion", "gradient-shap", "grad-cam"])
+def test_attributions_find_the_shape_and_do_not_depend_on_neighbours(problem_of, method):
+    both, one = problem_of(0, 2), problem_of(2)
+    piece = masker(f"attribution method={method} area=0.2")
+    change = piece.map(both)
+    assert change.shape == (2, 1, 32, 32) and (change > 0).float().mean((1, 2, 3)).max() <= 0.2
+    torch.testing.assert_close(piece.map(one), change[1:], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(piece.map(both), change, atol=0, rtol=0)
+    background = both.scene.image[:, :, :1, :1]
+    figure = ((both.scene.image - background).abs().amax(1, keepdim=True) > 0.2).float()
+    near = maps.grown(figure, 3)
+    on, everywhere = (change * near).sum() / change.sum(), near.mean()
+    assert on > 1.2 * everywhere, (on, everywhere)
+
+
+def test_a_black_box_can_only_be_occluded(problem_of):
+    assert masker("attribution method=occlusion").wanted() == {"labels"}
+    assert "gradient" in masker("attribution").wanted()
+    problem = problem_of()
+    classifier = replace(problem.scene.studio.classifier, differentiable=False)
+    scene = replace(problem.scene, studio=replace(problem.scene.studio, classifier=classifier))
+    with pytest.raises(PlanError, match="black box"):
+        masker("attribution").mask(scene)
+    assert masker("attribution method=occlusion").mask(scene).max() == 1
+
+
+# --- segments ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small_sam(tmp_path_factory):
+    """Random weights of Segment Anything's own architecture, with an image encoder of one narrow layer."""
+    from safetensors.torch import save_file
+    from segment_anything.build_sam import _build_sam
+
+    def build(checkpoint=None):
+        return _build_sam(16, 1, 2, [0], checkpoint)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights = build().state_dict()
+    folder = tmp_path_factory.mktemp("sam")
+    save_file({k: v.contiguous() for k, v in weights.items()}, folder / "sam.safetensors")
+    torch.save(weights, folder / "sam.pth")
+    return folder, build
+
+
+def test_sam_segments_at_points_in_boxes_and_everything(problem_of, small_sam, monkeypatch):
+    import segment_anything
+
+    from counterlens.plugins.maskers import sam
+
+    folder, build = small_sam
+    monkeypatch.setitem(sam.WIDTHS, 16, "tiny")
+    monkeypatch.setitem(segment_anything.sam_model_registry, "tiny", build)
+    scene = problem_of().scene
+    found = [
+        masker(f"sam checkpoint={folder}/{name} {how}").mask(scene)
+        for name, how in (
+            ("sam.safetensors", "points=16,16"),
+            ("sam.pth", "points=16,16"),
+            ("sam.pth", "boxes=4,4,20,20,1,1,9,9 points=8,8 outside=30,30"),
+            ("sam.pth", "side=2 sure=0"),
+        )
+    ]
+    for change in found:
+        assert change.shape == (1, 1, 32, 32) and set(change.unique().tolist()) <= {0.0, 1.0}
+    assert torch.equal(found[0], found[1])
+    assert "gradient" in masker(f"sam checkpoint={folder}/sam.pth").wanted()
+
+
+def test_sam_checkpoints_that_are_missing_or_of_another_kind(tmp_path, small_sam):
+    def ask(text):
+        return prepare(Request(images=("shapes:0",), editors=(f"change-map source='{text}'",)), REGISTRY)
+
+    with pytest.raises(MissingError, match="does not exist"):
+        ask(f"sam checkpoint={tmp_path}/none.pth")
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
+    (tmp_path / "text.pth").write_text("hello")
+    for name in (str(tmp_path / "other.pth"), str(small_sam[0] / "sam.safetensors")):
+        with pytest.raises(UsageError, match="no checkpoint of Segment Anything"):
+            ask(f"sam checkpoint={name}")
+    with pytest.raises(UsageError, match="cannot be read as weights"):
+        ask(f"sam checkpoint={tmp_path}/text.pth")
+    with pytest.raises(UsageError, match="pairs"):
+        ask(f"sam checkpoint={small_sam[0]}/sam.pth points=1,2,3")
+    with pytest.raises(MissingError, match="give the model's folder"):
+        ask(f"sam-hq checkpoint={tmp_path} points=1,2")
+    (tmp_path / "config.json").write_text('{"model_type": "sam"}')
+    with pytest.raises(UsageError, match="'sam' and not a 'sam_hq'"):
+        ask(f"sam-hq checkpoint={tmp_path} points=1,2")
+    with pytest.raises(UsageError, match="say where"):
+        ask(f"sam-hq checkpoint={tmp_path}")
+
+
+def test_sam_hq_is_the_library_s_own(problem_of, tmp_path):
+    from transformers import SamHQConfig, SamHQModel, SamHQProcessor, SamImageProcessor
+
+    from counterlens.core.parts import quiet
+
+    vision = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 64, "patch_size": 16}
+    vision |= {"output_channels": 8, "mlp_dim": 16, "window_size": 2, "global_attn_indexes": [0, 1], "num_pos_feats": 4}
+    prompt = {"hidden_size": 8, "image_size": 64, "patch_size": 16, "mask_input_channels": 4}
+    decoder = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "mlp_dim": 16, "vit_dim": 16}
+    decoder |= {"iou_head_hidden_dim": 8}
+    with torch.random.fork_rng(), quiet():
+        torch.manual_seed(0)
+        model = SamHQModel(SamHQConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder))
+        model.save_pretrained(tmp_path)
+        images = SamImageProcessor(size={"longest_edge": 64}, pad_size={"height": 64, "width": 64})
+        SamHQProcessor(images).save_pretrained(tmp_path)
+    piece = masker(f"sam-hq checkpoint={tmp_path} points=16,16 outside=1,1 boxes=2,2,20,20")
+    piece.check(())
+    change = piece.mask(problem_of(0, 1).scene)
+    assert change.shape == (2, 1, 32, 32) and set(change.unique().tolist()) <= {0.0, 1.0}
+
+
+# --- attention and differences ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["stable-diffusion", "sdxl", "deepfloyd-if"])
+def test_cross_attention_of_words(problem_of, tmp_path, family):
+    folder = tiny(family, tmp_path / family)
+    problem = problem_of(0, 1, model=str(folder), prompt="a red disc", method="reconstruct", steps=8)
+    words, everything = masker("cross-attention words=red"), masker("cross-attention")
+    change = words.mask(problem.scene)
+    assert change.shape == (2, 1, *problem.scene.image.shape[-2:]) and change.max() == 1 and change.min() == 0
+    assert not torch.equal(change, everything.mask(problem.scene))
+    torch.testing.assert_close(words.mask(problem.scene.take([1])), change[1:], atol=1e-3, rtol=1e-3)
+    with pytest.raises(UsageError, match="no words 'blue'"):
+        masker("cross-attention words=blue").mask(problem.scene)
+
+
+def test_cross_attention_needs_words():
+    with pytest.raises(PlanError, match=r"needs '(cross-attention|text)'"):
+        prepare(
+            Request(images=("shapes:0",), model="domain:shapes/ddpm", editors=("change-map source=cross-attention",)),
+            REGISTRY,
+        )
+
+
+def test_the_difference_is_cut_down_to_what_still_flips(problem_of):
+    problem = problem_of(0, 1, search="sweep strengths=0.025,0.05 skips=0.5", steps=12)
+    whole, least = (masker(f"difference rounds={rounds}").map(problem) for rounds in (0, 2))
+    assert whole.mean((1, 2, 3)) == pytest.approx([0.5, 0.5])
+    assert ((least == 0) | (least == 1)).all() and (least <= whole).all()
+    assert (least.mean((1, 2, 3)) < 0.4).all()
+    editor = REGISTRY.make("editor", "change-map source='difference rounds=2'")
+    under = editor.on_problem(problem)
+    p = under.target_of(under.score(under.search.run(under).x0))
+    assert (p >= problem.tau).all()
+
+
+def test_strips_are_a_fan(problem_of):
+    scene = problem_of().scene
+    across = masker("strips strengths=0,0.5,1,0.25").mask(scene)[0, 0]
+    assert across[0, ::8].tolist() == [0, 0.5, 1, 0.25] and torch.equal(across[0], across[31])
+    down = masker("strips strengths=0,1 along=y").mask(scene)[0, 0]
+    assert down[:16].max() == 0 and down[16:].min() == 1
+    assert math.isclose(masker("strips strengths=1 cap=0.3").map(problem_of()).mean().item(), 0.3, rel_tol=1e-6)
