@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from counterlens.core.hookspecs import hookimpl
     from counterlens.core.levels import Estimate
     from counterlens.core.methods import Method
+    from counterlens.core.metrics import ImageMetric, Pair, PictureMetric, RecordMetric, SetMetric
     from counterlens.core.network import Step
     from counterlens.core.pieces import (
         Captioner,
@@ -47,6 +48,7 @@ _HOMES = {
     "hookspecs": ("hookimpl",),
     "levels": ("Estimate",),
     "methods": ("Method",),
+    "metrics": ("ImageMetric", "Pair", "PictureMetric", "RecordMetric", "SetMetric"),
     "network": ("Step",),
     "pieces": (
         "Captioner",
@@ -80,15 +82,19 @@ __all__ = [
     "Estimate",
     "Family",
     "Guidance",
+    "ImageMetric",
     "Inverter",
     "Masker",
     "Method",
     "Metric",
     "MissingError",
+    "Pair",
+    "PictureMetric",
     "Pipeline",
     "PlanError",
     "Pool",
     "Problem",
+    "RecordMetric",
     "Registry",
     "Regularizer",
     "Request",
@@ -97,6 +103,7 @@ __all__ = [
     "Scene",
     "Search",
     "Session",
+    "SetMetric",
     "Step",
     "UsageError",
     "View",

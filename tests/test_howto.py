@@ -1,27 +1,42 @@
 """The code of the how-to pages runs as it is printed."""
 
+import math
 import re
 import types
 from pathlib import Path
 
 from counterlens.core import registry as registries
+from counterlens.core.measuring import Context
 from counterlens.core.methods import compose
+from counterlens.core.metrics import evaluate
 from counterlens.core.plan import plan
+from counterlens.core.testing import failed_pair, grey, pair
 
 PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "write-a-plugin.md"
 
 
-def written(page: Path) -> types.ModuleType:
-    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
-    module = types.ModuleType("smooth")
+def written(page: Path, name: str) -> types.ModuleType:
+    """The module that the page prints under ``# NAME.py``."""
+    (code,) = re.findall(rf"```python\n(# {name}\.py\n.*?)```", page.read_text(), re.S)
+    module = types.ModuleType(name)
     exec(compile(code, str(page), "exec"), module.__dict__)
     return module
 
 
 def test_the_plugin_of_the_page_is_found_and_plans():
-    registry = registries.load(third_party=False, extra={"smooth": written(PAGE)})
+    registry = registries.load(third_party=False, extra={"smooth": written(PAGE, "smooth")})
     (mine,) = [p for p in registry.plugins if p.name == "smooth"]
     assert not mine.error and len(mine.hooks) == 3
     composition = compose(registry, registry.method("smooth-guided"))
     rows = plan(composition, registry, "ddpm", {"labels", "gradient", "unconditional"})
     assert [row.name for row in rows if row.kind in ("editor", "regularizer")] == ["fade", "smooth"]
+
+
+def test_the_metric_of_the_page_measures():
+    registry = registries.load(third_party=False, extra={"warmth": written(PAGE, "warmth")})
+    metric = registry.make("metric", "warmth")
+    redder = grey(0.5)
+    redder[0] += 0.25
+    rows = evaluate([metric], [pair(grey(0.5), redder), failed_pair()], Context(registry))
+    assert rows[0]["warmth"] == 0.25
+    assert math.isnan(rows[1]["warmth"])
