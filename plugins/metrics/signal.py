@@ -42,7 +42,7 @@ class Ssim(PictureMetric):
         if min(source.shape[-2:]) < 2 * MARGIN + 1:
             return torch.full((len(source),), float("nan"))
         _, whole = structural_similarity_index_measure(
-            edited.double(), source.double(), sigma=1.5, data_range=1.0, reduction="none", return_full_image=True
+            edited.float(), source.float(), sigma=1.5, data_range=1.0, reduction="none", return_full_image=True
         )
         # where the window leaves the picture torchmetrics mirrors it; the paper and scikit-image leave that out
         return whole[..., MARGIN:-MARGIN, MARGIN:-MARGIN].flatten(1).mean(1)
