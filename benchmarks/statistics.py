@@ -7,21 +7,20 @@ says how many images its population has, how many of them failed, and how many c
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from counterlens.benchmarks.paired import FEW, compare, holm
+from counterlens.benchmarks.resampling import bounds_of, exact, generator, tabled
 from counterlens.core.metrics import Column, Keyed, Measure, SetMetric, evaluate_sets
 
 if TYPE_CHECKING:
     from counterlens.core.measuring import Context
 
-FEW = 30  # below this an interval over images is rough
-LEVEL = 0.95
+__all__ = ["compare", "estimate", "holm", "interval", "rows", "set_rows"]
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -35,20 +34,22 @@ def rows(
 
     ``measured``: rows of ``evaluate`` by method. The same seed gives the same interval, whatever else is in the table.
     """
-    return [
-        {"method": method, **estimate(table, column, replicates, seed)}
-        for method, table in measured.items()
-        for column in columns.values()
-        if column.scope == "image"
-    ]
+    chosen = [column for column in columns.values() if column.scope == "image"]
+    found = []
+    for method, table in measured.items():
+        intervals = intervals_of(table, chosen, replicates, seed)
+        found += [
+            {"method": method, **estimate(table, column, *known)}
+            for column, known in zip(chosen, intervals, strict=True)
+        ]
+    return found
 
 
-def estimate(table: Rows, column: Column, replicates: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """The row of one column, without ``method``; see ``rows``."""
+def estimate(table: Rows, column: Column, low_high: list[float] | None = None, how: str = "") -> dict[str, Any]:
+    """The row of one column, without ``method``, with a known interval; see ``rows``."""
     values = [row.get(column.name) for row in table]
     inside = [value for value in values if value is not None]
     found = [value for value in inside if math.isfinite(value)]
-    low_high, how = interval(table, column.name, replicates, seed, column.binary)
     return {
         "metric": column.name,
         "value": float(np.mean(found)) if found else None,
@@ -76,52 +77,31 @@ def warning(found: int, inside: int) -> str:
     return "; ".join(notes)
 
 
-def interval(
-    table: Rows, name: str, replicates: int, seed: int, binary: bool = False
-) -> tuple[list[float] | None, str]:
-    """95 % percentile bootstrap over images (rows of one image are drawn together). Where every image says the same yes
-    or no, which no resampling can vary, the exact binomial interval."""
-    sums, counts = clusters(table, name)
-    if not counts.sum():
-        return None, ""
-    values = {row[name] for row in table if row.get(name) is not None and math.isfinite(row[name])}
-    if binary and len(values) == 1:
-        from scipy.stats import binomtest
-
-        images = int((counts > 0).sum())
-        found = binomtest(int(values.pop()) * images, images).proportion_ci(LEVEL, "exact")
-        return [float(found.low), float(found.high)], "exact"
-    means = resampled(sums, counts, replicates, generator(seed, name))
-    low, high = np.nanquantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return [float(low), float(high)], "bootstrap"
+def interval(table: Rows, column: Column, replicates: int = 2000, seed: int = 0) -> tuple[list[float] | None, str]:
+    """(95 % interval, how it was made) of one column; see ``intervals_of``."""
+    return intervals_of(table, [column], replicates, seed)[0]
 
 
-def clusters(table: Rows, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(sum, count) of the measured values of every image, in the order of their names."""
-    images: dict[str, list[float]] = {}
-    for at, row in enumerate(table):
-        values = images.setdefault(str(row.get("image") or at), [])
-        value = row.get(name)
-        if value is not None and math.isfinite(value):
-            values.append(float(value))
-    ordered = [images[key] for key in sorted(images)]
-    return np.array([math.fsum(v) for v in ordered]), np.array([len(v) for v in ordered], dtype=float)
+def intervals_of(
+    table: Rows, columns: Sequence[Column], replicates: int, seed: int
+) -> list[tuple[list[float] | None, str]]:
+    """For every column: ([low, high], ``bootstrap`` or ``exact``), or (None, "") where nothing was measured.
 
-
-def resampled(sums: np.ndarray, counts: np.ndarray, replicates: int, rng: np.random.Generator) -> np.ndarray:
-    """[replicates] means of as many images drawn with replacement; nan where none of those drawn was measured."""
-    n, at_once = len(sums), max(1, 2_000_000 // max(1, len(sums)))
-    means = []
-    for begin in range(0, replicates, at_once):
-        drawn = rng.integers(0, n, (min(at_once, replicates - begin), n))
-        below = counts[drawn].sum(1)
-        means.append(np.divide(sums[drawn].sum(1), below, out=np.full(len(drawn), np.nan), where=below > 0))
-    return np.concatenate(means)
-
-
-def generator(seed: int, name: str) -> np.random.Generator:
-    """Randomness that depends on the seed and the column alone, so that methods are resampled alike."""
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(f"{seed}|{name}".encode()).digest()[:8], "big"))
+    The percentile bootstrap over images (rows of one image are drawn together). Where every image says the same yes or
+    no, which no resampling can vary, the exact binomial interval.
+    """
+    sums, counts = tabled(table, [column.name for column in columns])
+    found = bounds_of(sums, counts, replicates, seed)
+    answer: list[tuple[list[float] | None, str]] = []
+    for at, column in enumerate(columns):
+        total, images = sums[:, at].sum(), int((counts[:, at] > 0).sum())
+        if not images:
+            answer.append((None, ""))
+        elif column.binary and total in (0, counts[:, at].sum()):
+            answer.append((exact(images if total else 0, images), "exact"))
+        else:
+            answer.append((found[at].tolist(), "bootstrap"))
+    return answer
 
 
 def set_rows(
@@ -172,107 +152,3 @@ def around(value: float, reach: float, low: float | None, high: float | None) ->
         max(value - reach, -math.inf if low is None else low),
         min(value + reach, math.inf if high is None else high),
     ]
-
-
-def compare(
-    measured: Mapping[str, Rows],
-    columns: Mapping[str, Column],
-    against: str | None = None,
-    replicates: int = 2000,
-    seed: int = 0,
-) -> list[dict[str, Any]]:
-    """Paired tests of all pairs of methods (or of each with ``against``) for every column.
-
-    Answers ``metric``, ``first``, ``second``, ``n`` (pairs measured for both), ``unpaired``, ``difference`` (mean of
-    first minus second), ``ci95``, ``test`` (``mcnemar`` for yes and no, ``wilcoxon`` else), ``p``, ``p_holm`` (over
-    everything in the answer), ``better`` (the method that wins at 5 %, or None), ``warning``.
-    """
-    pairs = [(a, b) for a, b in combinations(measured, 2) if against is None or against in (a, b)]
-    found = [
-        paired(column, (a, measured[a]), (b, measured[b]), replicates, seed)
-        for column in columns.values()
-        if column.scope == "image"
-        for a, b in pairs
-    ]
-    for row, p in zip(found, holm([row["p"] for row in found]), strict=True):
-        row["p_holm"] = p
-        row["better"] = winner(row, columns[row["metric"]].higher_is_better)
-    return found
-
-
-def paired(
-    column: Column, first: tuple[str, Rows], second: tuple[str, Rows], replicates: int, seed: int
-) -> dict[str, Any]:
-    """One test; see ``compare``. Images outside the population of either method take no part."""
-    (a, table_a), (b, table_b) = first, second
-    left, right = by_subject(table_a, column.name), by_subject(table_b, column.name)
-    shared = [key for key in sorted(left.keys() & right.keys()) if left[key] is not None and right[key] is not None]
-    both = np.array([(left[key], right[key]) for key in shared], dtype=float).reshape(-1, 2)
-    both = both[np.isfinite(both).all(1)]
-    name, p = p_value(both, column.binary)
-    change = [
-        {"image": key[0], "change": left[key] - right[key]}
-        for key in shared
-        if math.isfinite(left[key]) and math.isfinite(right[key])
-    ]
-    low_high, _ = interval(change, "change", replicates, seed)
-    return {
-        "metric": column.name,
-        "first": a,
-        "second": b,
-        "n": len(both),
-        "unpaired": len(left.keys() | right.keys()) - len(both),
-        "difference": float((both[:, 0] - both[:, 1]).mean()) if len(both) else None,
-        "ci95": low_high,
-        "test": name,
-        "p": p,
-        "warning": "" if len(both) >= FEW else f"{len(both)} pairs: fewer than {FEW}, the test has little power",
-    }
-
-
-def by_subject(table: Rows, name: str) -> dict[tuple[str, str], Any]:
-    """Values by (image, target). ValueError when one of them is there twice: which would be paired?"""
-    found: dict[tuple[str, str], Any] = {}
-    for row in table:
-        key = (str(row.get("image")), str(row.get("target")))
-        if key in found:
-            raise ValueError(f"image {key[0]} with target {key[1]} is there twice: average its seeds first")
-        found[key] = row.get(name)
-    return found
-
-
-def p_value(both: np.ndarray, binary: bool) -> tuple[str, float | None]:
-    """(name, two-sided p) of [n,2] paired values: McNemar's exact test for yes and no, Wilcoxon's signed ranks else."""
-    from scipy.stats import binomtest, wilcoxon
-
-    name = "mcnemar" if binary else "wilcoxon"
-    if not len(both):
-        return name, None
-    difference = both[:, 0] - both[:, 1]
-    if not difference.any():
-        return name, 1.0
-    if binary:  # only images on which the two disagree say anything
-        return name, float(binomtest(int((difference > 0).sum()), int((difference != 0).sum())).pvalue)
-    return name, float(wilcoxon(difference, zero_method="pratt").pvalue)
-
-
-def holm(values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down correction; None stays None and is no part of the family.
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    order = sorted((p, at) for at, p in enumerate(values) if p is not None)
-    adjusted: list[float | None] = [None] * len(values)
-    highest = 0.0
-    for rank, (p, at) in enumerate(order):
-        highest = max(highest, min(1.0, p * (len(order) - rank)))
-        adjusted[at] = highest
-    return adjusted
-
-
-def winner(row: Mapping[str, Any], higher_is_better: bool | None) -> str | None:
-    """The better method of a test that is significant at 5 % after correction, else None."""
-    if higher_is_better is None or row["p_holm"] is None or row["p_holm"] >= 1 - LEVEL or not row["difference"]:
-        return None
-    return row["first"] if (row["difference"] > 0) == higher_is_better else row["second"]

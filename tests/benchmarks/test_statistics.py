@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from counterlens.benchmarks import leaderboard, pareto, statistics
+from counterlens.benchmarks import leaderboard, pareto, resampling, statistics
 from counterlens.core.measuring import Context
 from counterlens.core.metrics import YES_NO, Column, SetMetric
 from counterlens.core.registry import load
@@ -46,7 +46,7 @@ def test_nothing_measured_has_no_value_and_says_so():
 
 def test_the_bootstrap_is_that_of_scipy():
     values = np.random.default_rng(0).gamma(2, size=200)
-    (low, high), how = statistics.interval(table(values), "l1", 20000, seed=1)
+    (low, high), how = statistics.interval(table(values), column(), 20000, seed=1)
     reference = stats.bootstrap((values,), np.mean, n_resamples=20000, method="percentile", rng=3).confidence_interval
     assert how == "bootstrap"
     assert (low, high) == pytest.approx((reference.low, reference.high), abs=0.01)
@@ -56,32 +56,42 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(5)
     hits = 0
     for seed in range(200):
-        (low, high), _ = statistics.interval(table(rng.normal(3, 1, 60)), "l1", 300, seed)
+        (low, high), _ = statistics.interval(table(rng.normal(3, 1, 60)), column(), 300, seed)
         hits += low <= 3 <= high
     assert 178 <= hits <= 199  # 190 expected
 
 
 def test_intervals_depend_on_the_seed_alone():
     rows = table(np.random.default_rng(0).normal(size=50))
-    first = statistics.interval(rows, "l1", 100, 0)
-    assert statistics.interval(list(reversed(rows)), "l1", 100, 0) == first
-    assert statistics.interval(rows, "l1", 100, 1) != first
+    first = statistics.interval(rows, column(), 100, 0)
+    assert statistics.interval(list(reversed(rows)), column(), 100, 0) == first
+    assert statistics.interval(rows, column(), 100, 1) != first
 
 
 def test_a_flip_rate_of_one_is_not_certain():
-    (low, high), how = statistics.interval(table([1.0] * 20), "l1", 100, 0, binary=True)
+    (low, high), how = statistics.interval(table([1.0] * 20), column(binary=True), 100, 0)
     assert (how, high) == ("exact", 1.0)
     assert low == pytest.approx(0.025 ** (1 / 20))  # Clopper and Pearson's bound
-    same, how = statistics.interval(table([0.0] * 20), "l1", 100, 0)  # an identical picture is at distance 0 for sure
+    same, how = statistics.interval(
+        table([0.0] * 20), column(), 100, 0
+    )  # an identical picture is at distance 0 for sure
     assert (same, how) == ([0.0, 0.0], "bootstrap")
+
+
+def test_many_images_are_drawn_in_parts(monkeypatch):
+    rows = table(np.random.default_rng(0).normal(size=50))
+    whole, _ = statistics.interval(rows, column(), 4000, 0)
+    monkeypatch.setattr(resampling, "CHUNK", 1000)
+    parts, _ = statistics.interval(rows, column(), 4000, 0)
+    assert parts == pytest.approx(whole, abs=1e-12)
 
 
 def test_rows_of_one_image_are_drawn_together():
     values = np.repeat(np.random.default_rng(0).normal(size=40), 10)
     apart = table(values)
     together = [{**row, "image": f"i{at // 10}"} for at, row in enumerate(apart)]
-    wide = np.ptp(statistics.interval(together, "l1", 2000, 0)[0])
-    narrow = np.ptp(statistics.interval(apart, "l1", 2000, 0)[0])
+    wide = np.ptp(statistics.interval(together, column(), 2000, 0)[0])
+    narrow = np.ptp(statistics.interval(apart, column(), 2000, 0)[0])
     assert 2.4 < wide / narrow < 4.0  # the root of 10
 
 
@@ -125,7 +135,7 @@ def test_against_one_method_only():
 
 def test_the_same_image_twice_cannot_be_paired():
     with pytest.raises(ValueError, match="twice"):
-        statistics.by_subject([*table([1.0]), *table([2.0])], "l1")
+        statistics.compare({"a": [*table([1.0]), *table([2.0])], "b": table([1.0])}, {"l1": column()})
 
 
 def test_holm():
