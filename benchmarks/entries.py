@@ -111,7 +111,7 @@ def _method(
         request=request,
         model=request.get("model") or f"domain:{prepared.domain}/{prepared.family}",
         family=prepared.family,
-        weights=digest(weights_of(prepared.key.model)),
+        weights=digest(weights_of(prepared.key.model, prepared.key.adapters)),
         **about,
     )
 

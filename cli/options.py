@@ -66,6 +66,7 @@ networks = together(
         "--data", metavar="URI", help="Labelled images to learn from: domain:NAME, or a folder of class folders."
     ),
     click.option("--prior", metavar="URI", default="", help="Where an unCLIP model's image encoder is, if elsewhere."),
+    click.option("--adapter", "adapters", multiple=True, metavar="DIR", help="LoRA adapter to merge into the U-Net."),
     click.option("--revision", default="", help="Revision of a hub model."),
     click.option("--variant", default="", help="File variant of a model, such as fp16."),
     click.option("--offline", is_flag=True, help="Use no network: only what is on this machine."),

@@ -67,7 +67,7 @@ def _command(cls: Any) -> click.Command:
 
     command = click.command(cls.name, help=cls.__doc__)(run)
     own = (_option(name, info) for name, info in cls.model_fields.items())
-    networks = MODEL if cls.networks == "model" else ()
+    networks = () if cls.networks == "none" else MODEL
     for add in (click.argument("data", metavar="DATA"), *networks, *own, *COMMON):
         add(command)  # a decorator of a function puts itself first, of a command last
     return command

@@ -3,7 +3,6 @@ they belong to another encoder or other data."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +16,12 @@ from torch import Tensor, nn
 from counterlens.core.datasets import Dataset, Notice
 from counterlens.core.digest import image_digest
 from counterlens.core.errors import UsageError
+from counterlens.core.weights import fingerprint
 
 if TYPE_CHECKING:
     from counterlens.core.pipeline import Pipeline
 
 FORMAT = "counterlens-embeddings-1"
-PROBE = 4096  # numbers of each weight that its digest is made of
 Tick = Callable[[str, int, int], None]
 
 
@@ -91,14 +90,8 @@ def load(path: str | Path) -> Embeddings:
 
 
 def encoder_digest(pipeline: Pipeline) -> str:
-    """What tells one image encoder from another: its configuration and evenly spaced numbers of every weight."""
-    encoder = pipeline.modules[pipeline.encoder]
-    total = hashlib.sha256()
-    for name, tensor in sorted(encoder.state_dict().items()):
-        flat = tensor.detach().flatten()
-        few = flat[:: max(1, len(flat) // PROBE)][:PROBE].float().cpu()
-        total.update(f"{name}{list(tensor.shape)}".encode() + few.numpy().tobytes())
-    return total.hexdigest()
+    """What tells one image encoder from another."""
+    return fingerprint(pipeline.modules[pipeline.encoder])
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +80,7 @@ class Session:
             progress("loading", 0, 1)
             desk, ready = self.desk(stack, prepared, progress)
             refuse_if_nothing(ready, classifier)
-            yield from self._work(desk, ready, weights_of(prepared.key.model), out, again)
+            yield from self._work(desk, ready, weights_of(prepared.key.model, prepared.key.adapters), out, again)
 
     def desk(
         self, stack: ExitStack, prepared: Prepared, progress: Progress = _silent, **how: Any
@@ -89,7 +89,7 @@ class Session:
         classifier = self.classifier(stack, prepared.classifier, prepared.key.device)
         judge = self.classifier(stack, prepared.judge, prepared.key.device) if prepared.judge else None
         pipeline = stack.enter_context(self.pool.lend(prepared.key, self.registry.family(prepared.family).load))
-        weights = digest(weights_of(prepared.key.model))
+        weights = digest(weights_of(prepared.key.model, prepared.key.adapters))
         ready = ready_items(prepared, pipeline, classifier, weights)
         return Desk(prepared, pipeline, classifier, judge, progress, self._store(prepared, weights), **how), ready
 
@@ -155,10 +155,11 @@ def refuse_if_nothing(ready: list[Ready], classifier: Classifier) -> None:
         raise UsageError(f"{ready[0].failure}; choose another --target of: {', '.join(classifier.contract.labels)}")
 
 
-def weights_of(model: str) -> dict[str, str]:
-    """Hashes of the weight files of a local pipeline folder; a hub id is named by its snapshot."""
+def weights_of(model: str, adapters: Sequence[str] = ()) -> dict[str, str]:
+    """Hashes of the weight files of a local pipeline folder and its adapters; a hub id is named by its snapshot."""
     folder = Path(model)
-    return weight_hashes(folder) if folder.is_dir() else {"id": model}
+    base = weight_hashes(folder) if folder.is_dir() else {"id": model}
+    return base | {f"adapter {a}: {k}": v for a in adapters for k, v in weight_hashes(Path(a).expanduser()).items()}
 
 
 def _report(run: Run, records: list[dict[str, Any]], registry: Registry) -> None:

@@ -142,6 +142,11 @@ def counterlens_open_classifier(uri: str, device: str) -> Classifier | None:
 
 
 @hookspec(firstresult=True)
+def counterlens_architecture(name: str, classes: int) -> Any:
+    """The untrained network (a torch module) of a name such as ``timm:NAME``, else None; stops at the first."""
+
+
+@hookspec(firstresult=True)
 def counterlens_open_dataset(uri: str) -> Any:
     """The data set behind a URI whose scheme is yours, else None; stops at the first that is not None."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from counterlens.core import hub
+from counterlens.core.adapters import merge_adapters
 from counterlens.core.errors import MissingError, UsageError, unknown
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ def assemble(make: type[P], key: Key, parts: Sequence[str], beside: Mapping[str,
     waits on the CPU until it is used), ``tiling`` and ``slicing`` (of the autoencoder).
     """
     options = dict(key.options)
-    if key.adapters:
-        raise UsageError(f"adapters are not loaded yet: {', '.join(key.adapters)}")
     folder = hub.resolve(key.model, key.revision, bool(options.get("offline")), parts, key.variant)
     index = hub.read_index(str(folder))
     places: dict[str, tuple[Path, Mapping[str, Any]]] = {part: (folder, index) for part in parts}
@@ -44,6 +43,7 @@ def assemble(make: type[P], key: Key, parts: Sequence[str], beside: Mapping[str,
         part: load_part(path, part, its, _dtype(part, key.dtype), key.variant if path == folder else "")
         for part, (path, its) in places.items()
     }
+    merge_adapters(loaded["unet"], key.adapters, key.model)
     return _made(make, key, index, loaded)
 
 

@@ -169,13 +169,17 @@ class Direction(Piece):
 class Trainer(Piece):
     """What ``counterlens train NAME DATA`` makes; its fields are the command's options.
 
-    ``networks``: ``none``, or ``model`` when it works with a pipeline (``--model``), whose words it may ``need``.
-    ``file``: what it writes if ``--out`` does not say.
+    ``networks``: ``none``, ``model`` when it works with a pipeline (``--model``) that has what it ``needs``, or
+    ``maybe`` when that depends on its options. ``file``: what it writes if ``--out`` does not say.
     """
 
     kind: ClassVar[str] = "trainer"
     networks: ClassVar[str] = "none"
     file: ClassVar[str] = ""
+
+    def uses_model(self) -> bool:
+        """Whether a pipeline is lent, with these options."""
+        return self.networks == "model"
 
     def train(self, job: Job) -> Mapping[str, Any]:
         """Do the work and write ``job.out``; returns the record that is printed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -75,6 +76,10 @@ class Pipeline:
 
     def embed(self, image: Tensor) -> Tensor:
         """[B,3,H,W] in [-1,1] -> embeddings [B,D] fp32 that the network is conditioned on."""
+        raise NotImplementedError
+
+    def encoder_folder(self) -> Path:
+        """The folder with ``image_encoder/`` and ``image_processor/``, for classifiers that stand on the encoder."""
         raise NotImplementedError
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from counterlens.core.adapters import check_adapters
 from counterlens.core.errors import PlanError, UsageError, unknown
 from counterlens.core.mapfile import read_map
 from counterlens.core.methods import Composition, compose
@@ -66,6 +67,7 @@ def prepare(request: Request, registry: Registry, asked: list[Asked] | None = No
     model, family, words = _model(request, registry, composition, domain, given)
     rows = plan(composition, registry, family, given | words)
     key = _key(request, model)
+    check_adapters(request.adapters)
     return Prepared(
         request,
         composition,
@@ -158,6 +160,7 @@ def _key(request: Request, model: str) -> Key:
         variant=request.variant,
         dtype=request.dtype,
         device=device_of(request.device),
+        adapters=request.adapters,
         options=frozenset((name, value) for name, value in options.items() if value),
     )
 

@@ -58,6 +58,7 @@ def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, 
             "method": prepared.composition.method.model_dump(),
             "classifier": classifier.digest,
             "weights": weights,
+            "examples": _examples(prepared),
         }
     )
     labels = classifier.contract.labels
@@ -70,6 +71,12 @@ def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, 
         failure = same if source == target else None
         ready.append(Ready(item, image, p, source, target, one.caption, change, place, failure))
     return ready
+
+
+def _examples(prepared: Prepared) -> str | None:
+    """The digest of the labelled images, where a piece learns from them."""
+    learns = any("examples" in piece.wanted() for piece in prepared.composition.pieces())
+    return prepared.examples.content() if learns and prepared.examples else None
 
 
 def _item(one: Asked, view: Fitted, labels: Sequence[str], target: int, common: str) -> Item:

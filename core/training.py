@@ -74,7 +74,7 @@ def train(
     device = device_of(networks.device)
     with ExitStack() as stack:
         pipeline, model = None, ""
-        if trainer.networks == "model":
+        if trainer.uses_model():
             model, family = model_of(registry, trainer, networks.model, data)
             options = {"prior": networks.prior, "offline": networks.offline}
             chosen = frozenset((name, value) for name, value in options.items() if value)

@@ -23,6 +23,12 @@ def counterlens_open_classifier(uri: str, device: str) -> Classifier | None:
     return open_classifier(uri, device)
 
 
+@hookimpl
+def counterlens_architecture(name: str, classes: int) -> nn.Module | None:
+    """The network of an architecture's name; UsageError with a suggestion for another."""
+    return architecture(name, classes)
+
+
 def open_classifier(uri: str, device: str = "cpu") -> Classifier | None:
     """The classifier, frozen, on ``device``; None for another scheme; UsageError or MissingError with what to do."""
     parts = parse(uri)
@@ -39,11 +45,12 @@ def open_classifier(uri: str, device: str = "cpu") -> Classifier | None:
 
 
 def architecture(name: str, classes: int) -> nn.Module:
-    """An untrained network: ``timm:NAME``, ``torchvision:NAME`` or ``small-cnn[:WIDTH]`` with ``classes`` outputs."""
+    """A network with ``classes`` outputs: ``timm:NAME``, ``torchvision:NAME``, ``small-cnn[:WIDTH]``, all untrained,
+    or ``probe:DIR``, a linear layer on the image encoder in that folder."""
     from counterlens.core.errors import unknown
 
     kind, _, model = name.partition(":")
-    builders = {"timm": "timm", "torchvision": "torchvision", "small-cnn": "small_cnn"}
+    builders = {"timm": "timm", "torchvision": "torchvision", "small-cnn": "small_cnn", "probe": "probe"}
     if kind not in builders:
-        raise unknown("architecture", name, ("timm:NAME", "torchvision:NAME", "small-cnn"))
+        raise unknown("architecture", name, ("timm:NAME", "torchvision:NAME", "small-cnn", "probe:DIR"))
     return importlib.import_module(f"{__name__}.{builders[kind]}").build(model, classes)

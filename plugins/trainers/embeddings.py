@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from counterlens.core.errors import UsageError, unknown
+from counterlens.core.errors import CounterlensError, unknown
 from counterlens.core.pieces import Trainer
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Embeddings(Trainer):
                 piece = job.registry.make("direction", name)
                 try:
                     row = asdict(quality(piece, pair, seed=job.seed))
-                except UsageError as error:  # a direction that needs what this pipeline lacks
+                except CounterlensError as error:  # a direction that needs what this pipeline lacks
                     job.notice(f"direction {name}: {error}")
                     continue
                 numbers = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}

@@ -50,6 +50,11 @@ class Kandinsky22Loaded(Latent):
         encoder: Any = self.use("image_encoder")
         return encoder(pixels.to(self.device, encoder.dtype)).image_embeds.float()
 
+    def encoder_folder(self) -> Path:
+        if self.prior is None:
+            raise MissingError(f"{self.uri}: it is not known where its image encoder is")
+        return self.prior(("image_encoder", "image_processor"))
+
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """By the prior's text encoder, which is loaded for this and not kept: nothing else needs it."""

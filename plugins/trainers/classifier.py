@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from counterlens.core.errors import CounterlensError, RunFailed, UsageError
+from counterlens.core.pieces import Trainer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from counterlens.core.accuracy import Accuracy
+    from counterlens.core.training import Job
+
+SHARES = {"selector": 0.34, "selector-held": 0.06, "judge": 0.34, "judge-held": 0.06, "test": 0.2}
+SHORT = ("small-cnn", "probe")
+
+
+class Classifier(Trainer):
+    """Two classifiers that share no training image: a selector that methods may ask, and a judge that only reports.
+
+    Each is an ensemble of --arch, trained with class-balanced loss on ImageNet-normalised images, the best epoch of
+    each kept and calibrated (temperature). ``probe``, the quick default, is a logistic regression on the pipeline's image
+    embeddings (--model). Accuracy is measured on images that neither has seen; near chance nothing is written.
+    Afterwards: --classifier ensemble:OUT/selector --judge ensemble:OUT/judge.
+    """
+
+    name: ClassVar[str] = "classifier"
+    needs: ClassVar[frozenset[str]] = frozenset({"image-embedding"})
+    networks: ClassVar[str] = "maybe"
+    file: ClassVar[str] = "classifier"
+    arch: tuple[str, ...] = Field(
+        ("probe",), description="probe, small-cnn, torchvision names or timm:NAME", min_length=1
+    )
+    size: int = Field(64, description="side that images are resized to", ge=16, le=1024)
+    epochs: int = Field(10, description="at most", ge=1)
+    patience: int = Field(5, description="epochs without a better held-out loss", ge=1)
+    lr: float = Field(1e-3, description="learning rate", gt=0)
+    batch: int = Field(32, ge=2)
+    flip: bool = Field(False, description="mirrored images are of the same class")
+    jitter: float = Field(0.2, description="zoom images by up to this share while training", ge=0, lt=1)
+    pretrained: bool = Field(True, description="begin with published weights where they can be had")
+    force: bool = Field(False, description="write a classifier that is no better than chance")
+
+    def uses_model(self) -> bool:
+        return "probe" in self.arch
+
+    def train(self, job: Job) -> Mapping[str, Any]:
+        if job.out.exists():
+            raise UsageError(f"{job.out} is there already: choose another --out, or remove it")
+        data = _read(job, self.size, self.pretrained)
+        from counterlens.core.files import explained, temporary
+
+        part = temporary(job.out)
+        try:
+            with explained(job.out):
+                rows = [row for role in ("selector", "judge") for row in self._members(job, data, role, part / role)]
+                record = {
+                    "classes": data.counts,
+                    "parts": data.sizes(),
+                    "members": rows,
+                    **self._scores(job, data, part),
+                }
+                (part / "classifier.json").write_text(json.dumps(record, indent=1) + "\n")
+                part.rename(job.out)
+        finally:
+            if part.exists():
+                import shutil
+
+                shutil.rmtree(part, ignore_errors=True)
+        return record
+
+    def _members(self, job: Job, data: Any, role: str, folder: Path) -> list[dict[str, Any]]:
+        """Every architecture trained on this role's images, written and measured."""
+        folder.mkdir(parents=True)
+        return [self._member(job, data, role, name, folder) for name in self.arch]
+
+    def _member(self, job: Job, data: Any, role: str, name: str, folder: Path) -> dict[str, Any]:
+        import torch
+
+        from counterlens.plugins.trainers import probing
+        from counterlens.plugins.trainers.fitting import Recipe, calibration_error, divide, fit, logits_of, temperature
+
+        path = folder / f"{name.replace(':', '-')}.safetensors"
+        if name == "probe":
+            return {"role": role, "arch": name, **probing.write(job, data, role, path)}
+        recipe = Recipe(self.epochs, self.patience, self.lr, self.batch, self.flip, self.jitter, job.device, job.seed)
+        arch = name if name.partition(":")[0] in ("timm", "torchvision", *SHORT) else f"torchvision:{name}"
+        torch.manual_seed(job.seed)
+        net = job.registry.pm.hook.counterlens_architecture(name=arch, classes=len(data.labels))
+        begun = self._begin(job, net, arch) if self.pretrained else "at random"
+        train, held = data.part(role), data.part(f"{role}-held")
+        what = f"{role} {name}"
+        found = fit(net, train, held, len(data.labels), recipe, lambda i, n: job.progress(what, i, n))
+        logits, truth = logits_of(net, held, recipe).cpu(), held.labels
+        t = temperature(logits, truth)
+        gap = [calibration_error((logits / by).softmax(1), truth) for by in (1.0, t)]
+        divide(net, t)
+        _save(path, net, {"arch": arch, "labels": list(data.labels), "size": self.size})
+        errors = {"calibration_error": round(gap[1], 4), "before_calibration": round(gap[0], 4)}
+        return {"role": role, "arch": name, "began": begun, **found, "temperature": round(t, 3), **errors}
+
+    def _begin(self, job: Job, net: nn.Module, arch: str) -> str:
+        """Published weights, but for the last layer, where they can be had."""
+        from counterlens.core.classifier import open_classifier
+
+        if not arch.startswith(("torchvision:", "timm:")):
+            return "at random"
+        try:
+            published = open_classifier(job.registry, arch).modules["classifier"].state_dict()
+        except CounterlensError as error:
+            job.notice(f"{arch} begins at random: {error}")
+            return "at random"
+        own = net.state_dict()
+        net.load_state_dict(
+            {k: published[k] if k in published and published[k].shape == v.shape else v for k, v in own.items()}
+        )
+        return "with published weights"
+
+    def _scores(self, job: Job, data: Any, folder: Path) -> dict[str, Any]:
+        """Accuracy of both ensembles on images that neither has seen, as they will be opened; gated."""
+        from counterlens.core.accuracy import measure
+        from counterlens.core.classifier import open_classifier
+
+        test = data.part("test")
+        scores: dict[str, Accuracy] = {}
+        for role in ("selector", "judge"):
+            classifier = open_classifier(job.registry, f"ensemble:{folder / role}", job.device)
+            scores[role] = measure(classifier, test.images.float() / 255, [data.labels[k] for k in test.labels])
+            if scores[role].near_chance and not self.force:
+                raise RunFailed(
+                    f"the {role} is no better than chance: {scores[role]}; nothing was written. Are the labels right, "
+                    "and can the classes be told by eye? More images or epochs may help; --force writes it all the same"
+                )
+        return {
+            role: {
+                "accuracy": round(score.accuracy, 4),
+                "chance": round(score.chance, 4),
+                "images": score.n,
+                "per_class": {name: round(value, 4) for name, value in score.per_class.items()},
+            }
+            for role, score in scores.items()
+        }
+
+
+def _read(job: Job, size: int, pretrained: bool) -> Any:
+    from counterlens.plugins.trainers.reading import read
+
+    return read(job, size, SHARES)
+
+
+def _save(path: Path, net: nn.Module, about: Mapping[str, Any]) -> None:
+    from safetensors.torch import save_file
+
+    from counterlens.plugins.trainers.fitting import IMAGENET
+
+    mean, std = IMAGENET
+    meta = {**about, "mean": list(mean), "std": list(std)}
+    state = {k: v.detach().cpu().contiguous().clone() for k, v in net.state_dict().items()}
+    save_file(
+        state,
+        str(path),
+        {key: json.dumps(value) if not isinstance(value, str) else value for key, value in meta.items()},
+    )

@@ -1,0 +1,83 @@
+"""Labelled images in memory, split by groups, with what is wrong with them said before anything is trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from counterlens.core.digest import image_digest
+from counterlens.core.errors import UsageError
+from counterlens.core.images import Picture, fit
+from counterlens.core.splits import split
+from counterlens.plugins.trainers.fitting import Part
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from counterlens.core.training import Job
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """``images`` uint8 [N,3,S,S], ``truth`` [N], the rows of each part, and the full-size pixels of every image."""
+
+    labels: tuple[str, ...]
+    images: Tensor
+    truth: Tensor
+    rows: Mapping[str, list[int]]
+    pixels: tuple[np.ndarray, ...]
+
+    def part(self, name: str) -> Part:
+        rows = torch.tensor(self.rows[name])
+        return Part(self.images[rows], self.truth[rows])
+
+    def sizes(self) -> dict[str, int]:
+        return {name: len(rows) for name, rows in self.rows.items()}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {label: int((self.truth == k).sum()) for k, label in enumerate(self.labels)}
+
+
+def read(job: Job, size: int, shares: Mapping[str, float]) -> Images:
+    """Every readable image, its class, and its part; UsageError for classes that cannot be told apart."""
+    labels, kept, pixels = job.dataset.labels, [], []
+    for example, found in job.dataset.pictures(job.strict, job.notice):
+        kept.append(example)
+        pixels.append(found)
+        job.progress("reading", len(kept), len(job.dataset))
+    counts = Counter(example.label for example in kept)
+    for label in labels:
+        if counts[label] < 2:
+            number = "one image" if counts[label] else "no image that can be read"
+            raise UsageError(f"{job.dataset.uri}: class {label!r} has {number}: two at least are needed, better fifty")
+    _check_shared(job, [example.label for example in kept], pixels)
+    most, least = max(counts.values()), min(counts.values())
+    if most > 10 * least:
+        job.notice(f"{job.dataset.uri}: classes of very different size ({most} and {least} images): weighted alike")
+    rows = split(kept, shares, job.seed)
+    arrays = [fit(Picture(p), size).pixels for p in pixels]
+    images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
+    truth = torch.tensor([labels.index(example.label) for example in kept])
+    return Images(labels, images, truth, rows, tuple(pixels))
+
+
+def _check_shared(job: Job, labels: list[str], pixels: list[np.ndarray]) -> None:
+    """Classes with the same images are no classes; a few shared ones are noticed."""
+    owners: dict[str, set[str]] = {}
+    for label, picture in zip(labels, pixels, strict=True):
+        owners.setdefault(image_digest(picture), set()).add(label)
+    shared = sum(len(who) > 1 for who in owners.values())
+    for label in job.dataset.labels:
+        own = [who for who in owners.values() if label in who]
+        if all(len(who) > 1 for who in own):
+            raise UsageError(
+                f"{job.dataset.uri}: every image of {label!r} is also in another class: classes must differ"
+            )
+    if shared:
+        job.notice(f"{job.dataset.uri}: {shared} images are in more than one class")
