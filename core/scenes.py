@@ -118,7 +118,11 @@ def seed_of(item: Item, seed: int) -> int:
 
 
 def scene_of(
-    ready: Sequence[Ready], prepared: Prepared, pipeline: Pipeline, classifier: Classifier, memo: dict[Any, Any]
+    ready: Sequence[Ready],
+    prepared: Prepared,
+    pipeline: Pipeline,
+    classifier: Classifier,
+    memo: dict[Any, Any] | None = None,
 ) -> Scene:
     """A scene of these images, encoded and conditioned, with a fresh network and meter."""
     method, device = prepared.composition.method, pipeline.device
@@ -142,7 +146,7 @@ def scene_of(
         rows=tuple(range(len(ready))),
         grid=pipeline.grid(method.steps),
         net=pipeline.network(),
-        studio=Studio(pipeline, classifier, options, prepared.examples, memo),
+        studio=Studio(pipeline, classifier, options, prepared.examples, {} if memo is None else memo),
         strength=torch.ones(len(ready), device=device),
         change_map=torch.stack(maps).to(device) if maps else None,
     )

@@ -24,8 +24,8 @@ class Classifier(Trainer):
     """Two classifiers that share no training image: a selector that methods may ask, and a judge that only reports.
 
     Each is an ensemble of --arch, trained with class-balanced loss on ImageNet-normalised images, the best epoch of
-    each kept and calibrated (temperature). ``probe``, the quick default, is a logistic regression on the pipeline's image
-    embeddings (--model). Accuracy is measured on images that neither has seen; near chance nothing is written.
+    each kept and calibrated (temperature). ``probe``, the quick default, is a logistic regression on the pipeline's
+    image embeddings (--model). Accuracy is measured on images that neither has seen; near chance nothing is written.
     Afterwards: --classifier ensemble:OUT/selector --judge ensemble:OUT/judge.
     """
 
