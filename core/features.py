@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from counterlens.core.errors import PlanError, UsageError
+from counterlens.core.errors import PlanError, UsageError, unknown
+from counterlens.core.uri import parse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,12 +69,21 @@ def open_features(uri: str, context: Context) -> Features:
 
 
 def features_missing(uri: str, context: Context) -> str:
-    """What is missing to open these features, in one line; empty when nothing is. Loads nothing."""
+    """What is missing to open these features, in one line; empty when nothing is. Loads nothing.
+
+    UsageError with a suggestion when nobody knows the scheme.
+    """
     name = uri.removesuffix(SPATIAL)
     if name in ROLES:
         return "" if name in context.gives else context.advice(name)
     check = _of_plugins("EXTRACTORS_MISSING", uri, context)
-    return check(uri, context) if check is not None else ""
+    if check is not None:
+        return check(uri, context)
+    plugins = context.registry.pm.get_plugins()
+    known = {scheme for p in plugins for scheme in (*getattr(p, "SCHEMES", ()), *getattr(p, "EXTRACTORS", ()))}
+    if parse(name).scheme not in known:
+        raise unknown("features", name, {*ROLES, *known})
+    return ""
 
 
 def _of_plugins(table: str, uri: str, context: Context) -> Any:

@@ -77,6 +77,12 @@ def test_weights_that_are_not_given_are_named(registry):
         context.features("vggface2")
 
 
+def test_unknown_features_are_refused_before_anything_runs(registry):
+    with pytest.raises(UsageError, match="unknown features 'inceptoin': did you mean 'inception'"):
+        unavailable([Fid(features="inceptoin")], Context(registry))
+    assert unavailable([Fid(features="timm:resnet18")], Context(registry)) == {}
+
+
 def test_damaged_and_foreign_weights_are_refused(fid_weights, registry, tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(fid_weights.read_bytes()[:1000])
     with pytest.raises(UsageError, match="not a whole safetensors file"):
