@@ -16,8 +16,8 @@ from torch import Tensor
 
 from counterlens.core.classifier import Classifier
 
-EPSILONS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48)  # of 255, tried in this order
 PGD_STEPS = 20
+LEAST_RADIUS, MOST_RADIUS, BISECTIONS = 0.002, 1.0, 4  # root mean square of the change
 FIXED_SIZE = 0.05  # root mean square of a random change when there is no method to match
 
 
@@ -99,35 +99,49 @@ def real(stage: Stage) -> tuple[Tensor, list[int]]:
 
 
 def pgd(stage: Stage) -> tuple[Tensor, list[int]]:
-    """Projected gradient descent in L-infinity (Madry et al. 2018) on the explained classifier, at the least of a
-    ladder of radii that it decides as the target: adversarial, so a judge should not follow."""
+    """Projected gradient descent in L2 (Madry et al. 2018, eq. 3) on the explained classifier, at the least radius
+    that it decides as the target: adversarial, so a judge should not follow. The radius is doubled until the image
+    flips, then bisected."""
     x = stage.images
     target = torch.tensor([stage.classifier.label_index(name) for name in stage.targets])
-    best, spent, open_rows = x.clone(), [0] * len(x), list(range(len(x)))
-    for epsilon in EPSILONS:
-        if not open_rows:
-            break
-        at = torch.tensor(open_rows)
-        tried = _attack(stage, x[at], target[at], epsilon / 255)
-        best[at] = tried
-        for row in open_rows:
-            spent[row] += PGD_STEPS
+    best, high, spent = x.clone(), torch.full((len(x),), torch.inf), torch.zeros(len(x), dtype=torch.long)
+
+    def attempt(at: Tensor, radius: Tensor) -> None:
+        tried = _attack(stage.classifier, x[at], target[at], radius)
+        spent[at] += PGD_STEPS
         done = _decides(stage.classifier, tried) == target[at]
-        open_rows = [row for row, stop in zip(open_rows, done.tolist(), strict=True) if not stop]
-    return best, spent
+        never = torch.isinf(high[at])
+        best[at[done | never]] = tried[done | never]  # what never flips shows its last try
+        high[at[done]] = radius[done]
+
+    radius = torch.full((len(x),), LEAST_RADIUS)
+    while len(at := torch.nonzero(torch.isinf(high) & (radius <= MOST_RADIUS))[:, 0]):
+        attempt(at, radius[at])
+        radius[at] *= 2
+    low, at = high / 2, torch.nonzero(torch.isfinite(high))[:, 0]
+    for _ in range(BISECTIONS if len(at) else 0):
+        middle = (low[at] * high[at]).sqrt()
+        attempt(at, middle)
+        low[at] = torch.where(high[at] == middle, low[at], middle)
+    return best, spent.tolist()
 
 
-def _attack(stage: Stage, x: Tensor, target: Tensor, epsilon: float) -> Tensor:
-    """Steepest descent of the target's cross-entropy in the ball of radius ``epsilon`` around x."""
-    delta = torch.zeros_like(x)
-    step = 2.5 * epsilon / PGD_STEPS
+def _attack(classifier: Classifier, x: Tensor, target: Tensor, radius: Tensor) -> Tensor:
+    """Steepest descent of the target's cross-entropy in the ball of root mean square ``radius`` [B] around x."""
+    delta, radius = torch.zeros_like(x), radius.view(-1, 1, 1, 1)
     for _ in range(PGD_STEPS):
         moved = (x + delta).clamp(0, 1).requires_grad_()
-        logits = stage.classifier.logits(moved)
+        logits = classifier.logits(moved)
         loss = torch.nn.functional.cross_entropy(logits, target.to(logits.device), reduction="sum")
         (g,) = torch.autograd.grad(loss, moved)
-        delta = (delta - step * g.sign().cpu()).clamp(-epsilon, epsilon)
+        delta = delta - 2.5 * radius / PGD_STEPS * g.cpu() / _rms(g.cpu())
+        delta = delta * (radius / _rms(delta)).clamp_max(1)
     return ((x + delta).clamp(0, 1) * 255).round() / 255
+
+
+def _rms(x: Tensor) -> Tensor:
+    """Root mean square of each image, [B,1,1,1]."""
+    return x.flatten(1).square().mean(1).sqrt().clamp_min(1e-12).view(-1, 1, 1, 1)
 
 
 @torch.no_grad()
