@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from counterlens.benchmarks.data import Job
     from counterlens.core.registry import Registry
 
+CONTROL_VERSION = 1  # of what control rows do: another one makes other items
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -40,9 +42,14 @@ class Entry:
     def item(self, job: Job, protocol: Protocol, classifier: str) -> str:
         """The digest of this row's work on one image: all that the result depends on, nothing of who does it."""
         how = protocol.model_dump(include={"data", "judge", "size", "fit", "tau", "seed", "batch", "dtype", "gallery"})
-        what = {"method": self.method, "family": self.family, "weights": self.weights, "follows": self.follows}
+        what: dict[str, Any] = {
+            "method": self.method,
+            "family": self.family,
+            "weights": self.weights,
+            "follows": self.follows,
+        }
         if self.request is None:
-            what["control"] = self.name
+            what["control"] = [self.name, CONTROL_VERSION]
         else:
             what["settings"] = Request(images=("",), **self.request).settings()
             how.pop("gallery")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from counterlens.benchmarks import controls, table, units
+from counterlens.benchmarks import controls, report, table, units
 from counterlens.benchmarks.claims import Claims
 from counterlens.benchmarks.data import Job
 from counterlens.benchmarks.dispatch import Dispatcher
@@ -21,6 +21,7 @@ from counterlens.benchmarks.protocol import Protocol
 from counterlens.benchmarks.units import Unit
 from counterlens.benchmarks.worker import failed
 from counterlens.core.errors import UsageError
+from counterlens.core.report import sections_of
 from counterlens.core.run import Run
 
 if TYPE_CHECKING:
@@ -140,6 +141,9 @@ def conclude(bench: Bench, registry: Registry, device: str = "cpu") -> dict[str,
     summary = summary_of(bench, records, found)
     bench.run.write("report.json", summary)
     table.export(bench.run, summary, found)
+    every = [record for rows in records.values() for record in rows if record]
+    sections = sections_of(registry, bench.run.manifest, every)
+    summary["report"] = str(bench.run.write("report.html", report.page(bench, summary, found, sections)))
     return summary
 
 

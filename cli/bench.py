@@ -161,4 +161,4 @@ def show(summary: Mapping[str, Any]) -> None:
         click.echo(table.caption(summary))
         for name, why in summary["skipped"].items():
             click.echo(f"not run: {name}: {why}", err=True)
-    click.echo(f"run: {Path(summary['run'])}")
+    click.echo(f"report: {summary['report']}" if "report" in summary else f"run: {Path(summary['run'])}")

@@ -54,12 +54,12 @@ def write_comparison(path: Path | str, title: str, blocks: Sequence[Record]) -> 
     return _whole(Path(path), render("comparison.html.j2", title=title, blocks=shown))
 
 
-def render(template: str, **values: Any) -> str:
-    """A template of this folder, escaped."""
+def render(template: str, folder: Path | None = None, **values: Any) -> str:
+    """A template of ``folder`` or of this one, escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([folder or Path(__file__).parent, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
