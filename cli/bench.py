@@ -90,14 +90,14 @@ def run(how: Mapping[str, Any], meter: Any) -> dict[str, Any]:
     bench = runner.start(planned, how["out"], how["again"], here)
     if how["retry"]:
         meter.note(f"{runner.retry(bench)} failed items are done again")
-    if how["again"] != "never" and not _work(bench, how, here, session.registry, meter):
+    if how["again"] != "never" and not work(bench, how, here, session.registry, meter):
         meter.note("the rest is claimed by other drivers; the first of them writes the table")
         return {"run": str(bench.run.path), "complete": False}
     summary = runner.conclude(bench, session.registry)
     return {**summary, "complete": summary["finished"] == summary["asked"]}
 
 
-def _work(bench: Any, how: Mapping[str, Any], here: Any, registry: Any, meter: Any) -> bool:
+def work(bench: Any, how: Mapping[str, Any], here: Any, registry: Any, meter: Any) -> bool:
     """Do what is missing; the run's status says how it ended."""
     from counterlens.benchmarks import runner
 
@@ -122,6 +122,10 @@ def _crew(bench: Any, how: Mapping[str, Any], here: Any, registry: Any) -> Any:
     from counterlens.benchmarks import place
     from counterlens.benchmarks.engines import local
 
+    if how["engine"] == "ray":
+        from counterlens.benchmarks.engines.ray import Ray
+
+        return Ray(bench.run.manifest, bench.run.path, how["address"], how["workers"], how["threads"])
     devices = place.devices(bench.run.manifest["device"], how["workers"], here)
     return local.crew(bench.run.manifest, bench.run, devices, how["threads"], registry)
 

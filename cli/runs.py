@@ -62,10 +62,89 @@ def report(run: str, out: str, as_json: bool) -> None:
     from counterlens.core.report import sections_of, write_report
 
     found = opened(run, out)
+    if found.manifest.get("kind") == "bench":
+        from counterlens.benchmarks import runner
+
+        summary = runner.conclude(runner.Bench.of(found), options.registry())
+        known = ("report", "asked", "finished", "failed")
+        render.fields({key: summary[key] for key in known}, as_json)
+        return
     records = records_of(found)
     sections = sections_of(options.registry(), found.manifest, records)
     path = write_report(found.path, found.manifest, records, sections)
     render.fields({"report": str(path)}, as_json)
+
+
+@runs.command()
+@click.argument("run")
+@where
+@click.option("--redo", is_flag=True, help="Do what is missing or damaged again (runs of bench).")
+@options.as_json
+@options.quiet
+@click.pass_context
+def verify(ctx: click.Context, run: str, out: str, redo: bool, as_json: bool, quiet: bool) -> None:
+    """Compare every file of a run with what was written. Exit code 1: items are missing or damaged."""
+    from counterlens.benchmarks.verify import check
+
+    found = opened(run, out)
+    if redo and found.manifest.get("kind") == "bench":
+        _redo(found, quiet)
+    elif redo:
+        raise click.UsageError("--redo is for runs of bench; call explain again with the same options")
+    checked = check(found)
+    render.fields(checked, as_json)
+    ctx.exit(1 if checked["damaged"] or checked["missing"] else 0)
+
+
+def _redo(run: Run, quiet: bool) -> None:
+    """What is not whole counts as not finished, so that it is enough to go on with the run."""
+    from counterlens.benchmarks import runner
+    from counterlens.benchmarks.place import Place
+    from counterlens.cli import bench
+
+    render.quieten()
+    how = {"engine": "local", "workers": None, "threads": 1, "address": None}
+    with render.progress(quiet) as meter:
+        bench.work(runner.Bench.of(run), how, Place(), options.registry(), meter)
+
+
+@runs.command()
+@click.argument("first")
+@click.argument("second")
+@where
+@options.as_json
+def diff(first: str, second: str, out: str, as_json: bool) -> None:
+    """Compare two runs of bench: which items are identical, and paired tests of what is not.
+
+    Runs of different protocols are refused, with the difference.
+    """
+    from counterlens.benchmarks.runner import Bench
+    from counterlens.benchmarks.verify import compared
+
+    found = compared(Bench.of(opened(first, out)), Bench.of(opened(second, out)), options.registry())
+    if as_json:
+        render.emit_json(found)
+        return
+    render.fields({"protocol": found["protocol"][:12], **found["items"]}, False)
+    rows = [row for row in found["rows"] if row["difference"]]
+    render.rows(rows, ("method", "metric", "n", "difference", "p_holm"), False, "no metric differs")
+
+
+@runs.command()
+@click.argument("run")
+@where
+@click.option("--to", type=click.Path(file_okay=False), help="Folder of the study; study in the run's if not given.")
+@click.option("--questions", type=click.IntRange(1), default=40, show_default=True, help="Questions at most.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Which ones, in which order.")
+@options.as_json
+def study(run: str, out: str, to: str | None, questions: int, seed: int, as_json: bool) -> None:
+    """A user study of a run of bench: a page with forced choices and a quiz, and the key apart from it."""
+    from counterlens.benchmarks.runner import Bench
+    from counterlens.benchmarks.study import export
+
+    found = opened(run, out)
+    folder = Path(to) if to else found.path / "study"
+    render.fields(export(Bench.of(found), folder, questions, seed), as_json)
 
 
 def opened(run: str, out: str) -> Run:
@@ -84,9 +163,17 @@ def opened(run: str, out: str) -> Run:
 
 def records_of(run: Run) -> list[dict[str, Any]]:
     """The records of the images asked for, in that order: those finished, and those that failed as last reported."""
-    asked = run.manifest.get("items") or run.items()
+    asked = asked_of(run)
     failed = {record["digest"]: record for record in _reported(run) if record.get("failure")}
     return [record for digest in asked if (record := run.finished(digest) or failed.get(digest))]
+
+
+def asked_of(run: Run) -> list[str]:
+    """The digests of all items; those of a benchmark row by row."""
+    items = run.manifest.get("items")
+    if isinstance(items, dict):
+        return [digest for found in items.values() for digest in found]
+    return items or run.items()
 
 
 def _reported(run: Run) -> list[dict[str, Any]]:
@@ -106,7 +193,7 @@ def _summary(run: Run) -> dict[str, Any]:
         "status": run.status,
         "method": method.get("name") if isinstance(method, dict) else method,
         "created": run.manifest.get("created"),
-        "asked": len(run.manifest.get("items") or records),
+        "asked": len(asked_of(run)),
         "finished": sum(not record.get("failure") for record in records),
         "failed": sum(bool(record.get("failure")) for record in records),
         "flipped": sum(bool(record.get("flipped")) for record in records),

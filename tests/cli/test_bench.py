@@ -69,3 +69,75 @@ def test_what_is_wrong_is_said_before_anything_runs(cli, args, words):
 
 def test_suites_are_listed(cli):
     assert {row["name"] for row in cli("bench", "--list", "--json").rows} >= {"smoke", "shapes", "digits"}
+
+
+SMALL = ("--methods", "pgd", "--limit", 2)
+
+
+def test_damage_is_found_and_done_again_on_request(bench, cli):
+    run = bench(*SMALL, "--controls", "identity").rows[-1]["run"]
+    assert cli("runs", "verify", run, "--json").code == 0
+    items = sorted(Path(run).glob("items/*/item.json"))
+    before = {path: json.loads(path.read_text())["hash"] for path in items}
+    items[0].write_text(items[0].read_text().replace('"l1": 0', '"l1": 1'))
+    (items[1].parent / "source.png").unlink()
+    items[2].write_text("{")
+    items[3].unlink()
+    found = cli("runs", "verify", run, "--json")
+    assert found.code == 1
+    (row,) = found.rows
+    assert sorted(row["damaged"].values()) == [
+        "item.json cannot be read",
+        "item.json was changed",
+        "source.png is gone",
+    ]
+    assert row["missing"] == [items[3].parent.name] and row["whole"] == 0
+    assert cli("runs", "verify", run, "--redo", "--json").code == 0
+    assert {path: json.loads(path.read_text())["hash"] for path in items} == before
+
+
+def test_runs_of_one_protocol_are_compared(bench, cli):
+    one = bench(*SMALL, "--controls", "identity", "--out", "one").rows[-1]["run"]
+    other = bench(*SMALL, "--controls", "none", "--out", "other").rows[-1]["run"]
+    found = cli("runs", "diff", one, other, "--json")
+    assert found.code == 0, found.err
+    assert found.rows[0]["items"] == {"both": 2, "identical": 2}
+    assert {row["difference"] for row in found.rows[0]["rows"] if row["metric"] == "l1"} == {0.0}
+
+
+def test_runs_of_different_protocols_are_refused_with_the_difference(bench, cli):
+    one = bench(*SMALL, "--controls", "none").rows[-1]["run"]
+    other = bench("--methods", "pgd", "--limit", 1, "--seed", 7, "--controls", "none").rows[-1]["run"]
+    found = cli("runs", "diff", one, other)
+    assert found.code == 2
+    assert "limit: 2 and 1; seed: 0 and 7" in found.err
+
+
+def test_a_half_finished_run_is_reported_as_such(bench, cli):
+    run = Path(bench(*SMALL, "--controls", "identity").rows[-1]["run"])
+    for digest in json.loads((run / "manifest.json").read_text())["items"]["pgd"]:
+        (run / "items" / digest / "item.json").unlink()
+    found = cli("runs", "report", run, "--json")
+    assert found.code == 0, found.err
+    assert (found.rows[0]["asked"], found.rows[0]["finished"]) == (4, 2)
+    page = (run / "report.html").read_text()
+    assert "This run is not finished: 2 of 4 items are missing." in page and "not finished" in page
+    (listed,) = cli("runs", "list", "--json").rows
+    assert (listed["asked"], listed["finished"]) == (4, 2)
+
+
+def test_a_study_keeps_its_key_apart(bench, cli):
+    run = bench("--methods", "reconstruct", "--limit", 2, "--controls", "none", "--steps", 2).rows[-1]["run"]
+    none = cli("runs", "study", run)
+    assert none.code == 2 and "nothing to ask about" in none.err
+
+
+def test_metrics_without_weights_are_listed_before_anything_runs(bench, cli, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    asked = (*SMALL, "--controls", "none", "--metric", "lpips", "--metric", "l1", "--metric", "s3")
+    found = cli("bench", "--suite", "smoke", *asked)
+    assert found.code == 4 and "lpips" in found.err and "s3" in found.err and "--skip-unavailable" in found.err
+    assert not Path("runs").exists()
+    last = bench(*asked, "--skip-unavailable").rows[-1]
+    assert {row["metric"] for row in last["rows"]} == {"l1"}
+    assert [note.split(":")[1].strip() for note in last["notes"]] == ["lpips", "s3"]

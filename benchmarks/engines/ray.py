@@ -1,0 +1,199 @@
+"""The Ray engine: actors on the machines of a cluster hold the models; what they make is carried to the driver.
+
+Nothing but the driver writes into the run's folder, so the machines need not share one. Ray is an extra:
+``pip install "counterlens[ray]"``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from counterlens.benchmarks.engines.crew import Heard
+from counterlens.benchmarks.engines.local import attempt
+from counterlens.benchmarks.worker import Task, Worker
+from counterlens.core.errors import MissingError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+GONE = "the Ray cluster went away ({}): run the same command again when it is back, what was finished is kept"
+START = 120.0  # seconds in which the first actor must have answered
+
+
+@dataclass
+class Carried:
+    """A sink that keeps items until they are fetched."""
+
+    path: Path = Path("run")
+    items: list[tuple[str, dict[str, Any], dict[str, Any]]] = field(default_factory=list)
+
+    def finished(self, item: str) -> dict[str, Any] | None:
+        return None
+
+    def write_item(self, item: str, record: Mapping[str, Any], images: Mapping[str, Image.Image]) -> dict[str, Any]:
+        self.items.append((item, dict(record), dict(images)))
+        return dict(record)
+
+    def log(self, event: Mapping[str, Any]) -> None:
+        """Nobody reads it there."""
+
+
+class Actor:
+    """What runs on the cluster: one worker with its models."""
+
+    def __init__(self, manifest: Mapping[str, Any], device: str, threads: int) -> None:
+        import torch
+
+        from counterlens.core.registry import load
+
+        torch.set_num_threads(threads)
+        self.sink = Carried()
+        self.worker = Worker(manifest, self.sink, load(), device)
+
+    def ready(self) -> bool:
+        """Answers when the models can be loaded."""
+        return True
+
+    def do(self, hand: int, task: Task) -> Heard:
+        """Do a task and hand over its items."""
+        self.sink.items = []
+        heard = attempt(self.worker, hand, task)
+        return Heard(hand, task, heard.kind, heard.reason, heard.exit_code, heard.seconds, tuple(self.sink.items))
+
+
+@dataclass
+class _Hand:
+    actor: Any
+    asked: Any  # the reference that is waited for
+    task: Task | None = None
+    ready: bool = False
+
+
+class Ray:
+    """Actors of a Ray cluster, as many as asked for (one a GPU, or one a CPU of the cluster, if not said)."""
+
+    def __init__(
+        self,
+        manifest: Mapping[str, Any],
+        path: Path,
+        address: str | None = None,
+        workers: int | None = None,
+        threads: int = 1,
+    ) -> None:
+        self.ray = imported()
+        self.manifest, self.path, self.threads = dict(manifest), path, threads
+        self.gpu = str(manifest["device"]).startswith("cuda")
+        self.mine = address is None
+        self._connect(address, workers)
+        try:
+            self.hands = [self._start() for _ in range(workers or self._room())]
+            self._first()
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self, address: str | None, workers: int | None) -> None:
+        """Join the cluster, or start one on this machine that is stopped at the end."""
+        own = {} if address else {"num_cpus": workers, "include_dashboard": False}
+        paths = os.pathsep.join(path for path in sys.path if path)
+        environment = {"env_vars": {"PYTHONPATH": paths, "OMP_NUM_THREADS": str(self.threads)}}
+        try:
+            self.ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=environment if self.mine else None,
+                **own,
+            )
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+            line = next(iter(str(error).splitlines()), type(error).__name__)
+            raise MissingError(f"no Ray cluster answers at {address or 'this machine'}: {line}") from None
+
+    def _room(self) -> int:
+        return max(1, int(self.ray.cluster_resources().get("GPU" if self.gpu else "CPU", 1)))
+
+    def _start(self) -> _Hand:
+        needs = {"num_gpus": 1} if self.gpu else {"num_cpus": 1}
+        actor = self.ray.remote(**needs)(Actor).remote(self.manifest, "cuda" if self.gpu else "cpu", self.threads)
+        return _Hand(actor, actor.ready.remote())
+
+    def _first(self) -> None:
+        """Wait until one actor can work; the others may still wait for room."""
+        done, _ = self.ray.wait([hand.asked for hand in self.hands], timeout=START)
+        if not done:
+            raise MissingError(f"the Ray cluster has no room for a worker within {START:.0f} s: see ray status")
+        try:
+            self.ray.get(done)
+        except self.ray.exceptions.RayError as error:
+            raise MissingError(f"a worker cannot start on the Ray cluster: {_last(error)}") from None
+
+    def idle(self) -> list[int]:
+        return [k for k, hand in enumerate(self.hands) if hand.ready and hand.task is None]
+
+    def give(self, hand: int, task: Task) -> None:
+        one = self.hands[hand]
+        one.task, one.asked = task, one.actor.do.remote(hand, task)
+
+    def listen(self, seconds: float) -> list[Heard]:
+        waited = {hand.asked: k for k, hand in enumerate(self.hands) if hand.asked is not None}
+        heard: list[Heard] = []
+        try:
+            done, _ = self.ray.wait(list(waited), timeout=seconds)
+            for one in done:
+                heard += self._from(waited[one], one)
+        except (self.ray.exceptions.RaySystemError, ConnectionError, RuntimeError) as error:
+            raise MissingError(GONE.format(_last(error))) from None
+        return heard
+
+    def _from(self, k: int, reference: Any) -> list[Heard]:
+        hand = self.hands[k]
+        try:
+            answer = self.ray.get(reference)
+        except self.ray.exceptions.RayActorError as error:
+            self._alive()
+            self.hands[k] = self._start()
+            return [Heard(k, hand.task, "died", f"the worker died ({_last(error)})")] if hand.task else []
+        except self.ray.exceptions.RayTaskError as error:
+            raise error.as_instanceof_cause() from None
+        hand.asked = None
+        if hand.task is None:
+            hand.ready = True
+            return []
+        hand.task = None
+        return [answer]
+
+    def _alive(self) -> None:
+        """MissingError when it is the cluster, not one worker, that is no more."""
+        time.sleep(1.0)
+        if not any(node["Alive"] for node in self.ray.nodes()):
+            raise MissingError(GONE.format("no node is alive"))
+
+    def close(self) -> None:
+        for hand in getattr(self, "hands", ()):
+            with suppress(Exception):
+                self.ray.kill(hand.actor)
+        with suppress(Exception):
+            self.ray.shutdown()
+
+
+def imported() -> Any:
+    """The ray module; MissingError with the command that installs it."""
+    try:
+        import ray
+    except ImportError:
+        raise MissingError('--engine ray needs Ray: pip install "counterlens[ray]"') from None
+    return ray
+
+
+def _last(error: BaseException) -> str:
+    """The last line of an error that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else type(error).__name__
