@@ -66,14 +66,15 @@ def entries(
     methods = registry.entries["method"]
     every = list(names) == ["all"]
     plain = [name for name in sorted(methods) if not methods[name].control]
-    chosen = plain if every else list(dict.fromkeys(names))
+    named = [registry.method(name).name if name.endswith((".yaml", ".yml")) else name for name in names]
+    chosen = plain if every else list(dict.fromkeys(named))
     for name in (*chosen, *controls):
         if name not in methods and name not in CONTROLS:
             raise unknown("method", name, {*methods, *CONTROLS, "all"})
     found = []
     for name in dict.fromkeys((*chosen, *controls)):
         if name in methods:
-            found.append(_method(methods[name], protocol, registry, asked, every or name not in names, how))
+            found.append(_method(methods[name], protocol, registry, asked, every or name not in named, how))
         else:
             found.append(Entry(name, control=True, summary=CONTROLS[name].summary))
     real = tuple(entry.name for entry in found if not entry.control and not entry.skipped)

@@ -16,7 +16,20 @@ from counterlens import __version__
 from counterlens.cli.options import registry, warn
 from counterlens.core.errors import CounterlensError
 
-VERBS = ("demo", "explain", "bench", "train", "methods", "pieces", "plugins", "models", "domains", "runs", "doctor")
+VERBS = (
+    "demo",
+    "explain",
+    "bench",
+    "tune",
+    "train",
+    "methods",
+    "pieces",
+    "plugins",
+    "models",
+    "domains",
+    "runs",
+    "doctor",
+)
 INTERRUPTED = 130
 
 

@@ -37,6 +37,22 @@ class Method(BaseModel):
 
         return cls(**yaml.safe_load(path.read_text(encoding="utf-8")))
 
+    @classmethod
+    def read(cls, path: str | Path) -> Method:
+        """A method file of a user's; UsageError in one line where it is wrong."""
+        import yaml
+        from pydantic import ValidationError
+
+        try:
+            return cls.from_yaml(Path(path))
+        except OSError as error:
+            raise UsageError(f"method file {path}: {error.strerror}") from None
+        except (yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
+            raise UsageError(f"method file {path}: {str(error).splitlines()[0]}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UsageError(f"method file {path}: {first['loc'][0]}: {first['msg']}") from None
+
 
 class Composition(BaseModel):
     """A method with its pieces made: what a plan checks and a problem is built of."""

@@ -94,6 +94,13 @@ class Registry:
         raise unknown("pipeline class", str(model_index.get("_class_name")), known)
 
     def method(self, name: str) -> Method:
+        """The method of that name, or of a YAML file."""
+        if name.endswith((".yaml", ".yml")):
+            from counterlens.core.methods import Method
+
+            found = Method.read(name)
+            self.entries["method"][found.name] = found
+            return found
         return self.get("method", name)
 
     def domain(self, name: str) -> type[Domain]:

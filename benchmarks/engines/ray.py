@@ -102,6 +102,7 @@ class Ray:
 
     def _connect(self, address: str | None, workers: int | None) -> None:
         """Join the cluster, or start one on this machine that is stopped at the end."""
+        reach(address)
         own = {} if address else {"num_cpus": workers, "include_dashboard": False}
         paths = os.pathsep.join(path for path in sys.path if path)
         environment = {"env_vars": {"PYTHONPATH": paths, "OMP_NUM_THREADS": str(self.threads)}}
@@ -182,6 +183,19 @@ class Ray:
                 self.ray.kill(hand.actor)
         with suppress(Exception):
             self.ray.shutdown()
+
+
+def reach(address: str | None) -> None:
+    """MissingError when nothing listens at HOST:PORT: Ray itself would try for minutes."""
+    import socket
+
+    host, _, port = (address or "").rpartition(":")
+    if not host or not port.isdigit() or "//" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), 5).close()
+    except OSError as error:
+        raise MissingError(f"no Ray cluster answers at {address}: {error.strerror or error}") from None
 
 
 def imported() -> Any:
