@@ -58,7 +58,9 @@ class Filter:
     def finished(self, item: str) -> dict[str, Any] | None:
         return None
 
-    def write_item(self, item: str, record: Mapping[str, Any], images: Mapping[str, Image.Image]) -> dict[str, Any]:
+    def write_item(
+        self, item: str, record: Mapping[str, Any], images: Mapping[str, Image.Image | bytes]
+    ) -> dict[str, Any]:
         return self.run.write_item(item, record, images) if item in self.missing else dict(record)
 
     def log(self, event: Mapping[str, Any]) -> None:

@@ -83,6 +83,12 @@ hardware = together(
 )
 
 run = together(
+    click.option(
+        "--save",
+        multiple=True,
+        type=click.Choice(["tries", "strips", "gif", "webp", "csv"]),
+        help="Further files: every try, strips of strengths and starts, before/after animations, tables; repeat.",
+    ),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all noise."),
     click.option("--out", type=click.Path(file_okay=False), default="runs", show_default=True, help="Folder of runs."),
     click.option(

@@ -16,9 +16,10 @@ from counterlens.core.errors import CounterlensError
 from counterlens.core.inversions import Inversions
 from counterlens.core.prepare import Prepared
 from counterlens.core.problem import Problem, as_saved
-from counterlens.core.records import heading_of
+from counterlens.core.records import heading_of, to_pixels
 from counterlens.core.scenes import Ready, scene_of
-from counterlens.core.types import Counterfactual, Scene
+from counterlens.core.showing import Shot
+from counterlens.core.types import Counterfactual, Found, Scene
 from counterlens.core.writer import Sink, Writer
 
 if TYPE_CHECKING:
@@ -48,7 +49,16 @@ class Desk:
     def writer(self, run: Sink) -> Writer:
         """Where this desk's records go."""
         heading, tau = heading_of(self.prepared), self.prepared.composition.method.tau
-        return Writer(run, heading, tau, self.classifier, self.judge, self.pipeline.device, keeps=not self.strict)
+        return Writer(
+            run,
+            heading,
+            tau,
+            self.classifier,
+            self.judge,
+            self.pipeline.device,
+            keeps=not self.strict,
+            save=self.prepared.request.save,
+        )
 
     def batch(self, ready: Sequence[Ready], run: Sink, again: str, place: tuple[int, int]) -> Iterator[dict[str, Any]]:
         """The records of a few images; those that are finished are read, those that fail are rows."""
@@ -131,6 +141,7 @@ class Desk:
                 found.strength[row],
                 found.tried[row],
                 None if scene.change_map is None else scene.change_map[row].cpu(),
+                shots=self._shots(scene.take([row]), found, row),
             )
             costs = {**costs_of(scene, row), "peak_bytes": _peak(self.pipeline.device), "rows": rows}
             costs["seconds"] = round(shared + costs["seconds_reused"], 4)
@@ -138,6 +149,17 @@ class Desk:
                 decoded = round(float(alone[row, one.target]), 6)
                 costs |= {"steps_left_out": scene.net.meter.skipped[row], "p_target_decoded": decoded}
             yield one.item.digest, writer.write(done, one, costs)
+
+    def _shots(self, scene: Scene, found: Found, row: int) -> tuple[Shot, ...]:
+        """The pictures of what was tried for a row, if they are to be shown. ``scene``: of this row alone."""
+        if not found.ends:
+            return ()
+        with torch.no_grad():
+            pictures = [as_saved(scene.picture(end[None]))[0].cpu() * 2 - 1 for end in found.ends[row]]
+        return tuple(
+            Shot(float(t["skip"] or 0), float(t["strength"] or 0), t["p_target"], to_pixels(picture))
+            for t, picture in zip(found.tried[row], pictures, strict=True)
+        )
 
     def _problem(self, scene: Scene, place: tuple[int, int], rows: int) -> Problem:
         method, (done, total) = self.prepared.composition, place
@@ -152,6 +174,7 @@ class Desk:
             tau=method.method.tau,
             batch=rows,
             store=self.store,
+            keep=bool({"tries", "strips"} & set(self.prepared.request.save)),
             tick=lambda i, n: self.progress(method.method.name, done * n + i * len(scene), total * n),
         )
 

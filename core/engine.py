@@ -24,6 +24,7 @@ from counterlens.core.records import manifest_of, versions
 from counterlens.core.request import Request
 from counterlens.core.run import Run
 from counterlens.core.scenes import Ready, ready_items
+from counterlens.core.tables import items_csv, tries_csv
 
 if TYPE_CHECKING:
     from counterlens.core.registry import Registry
@@ -126,6 +127,9 @@ class Session:
             run.finish(status, flipped=sum(bool(r["flipped"]) for r in records), asked=len(ready))
             if records:
                 _report(run, records, self.registry)
+                if "csv" in desk.prepared.request.save:
+                    run.write("items.csv", items_csv(records))
+                    run.write("tries.csv", tries_csv(records))
             hook.counterlens_run_done(manifest=manifest)
 
     def classifier(self, stack: ExitStack, uri: str, device: str) -> Classifier:

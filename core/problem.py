@@ -59,6 +59,7 @@ class Problem:
     kept_steps: dict[Any, Tensor] = field(default_factory=dict, repr=False)  # of inversions whose starts share steps
     paid: dict[int, int] = field(default_factory=dict, repr=False)  # evaluations of a row's longest such inversion
     store: Inversions | None = field(default=None, repr=False)
+    keep: bool = False  # whether the ends of all tries are kept, to be shown
     tick: Callable[[int, int], None] = field(default=lambda done, total: None, repr=False)
 
     @property

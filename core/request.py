@@ -46,6 +46,9 @@ class Request(BaseModel):
     batch: int = Field(8, ge=1, description="rows in one network call; changes nothing but speed and memory")
     device: str = "auto"
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    save: tuple[Literal["tries", "strips", "gif", "webp", "csv"], ...] = Field(
+        (), description="further files: every try, strips of tries, before and after as animation, tables"
+    )
     adapters: tuple[str, ...] = Field((), description="folders of LoRA adapters (PEFT) merged into the U-Net, in order")
     revision: str = ""
     variant: str = ""

@@ -106,14 +106,20 @@ class Run:
             return sorted(p.name for p in (self.path / "items").iterdir() if p.is_dir() and self.finished(p.name))
         return []
 
-    def write_item(self, item: str, record: Mapping[str, Any], images: Mapping[str, Image.Image]) -> dict[str, Any]:
-        """Write an item whole: ``images`` by name (``counterfactual`` -> counterfactual.png), then ``item.json``.
+    def write_item(
+        self, item: str, record: Mapping[str, Any], images: Mapping[str, Image.Image | bytes]
+    ) -> dict[str, Any]:
+        """Write an item whole: ``images`` by name (``counterfactual`` -> counterfactual.png; bytes are written as they
+        are, under their full name), then ``item.json``.
 
         Returns the record as written: numbers that are not finite are null, ``pictures`` maps file names to sha256,
         ``hash`` names the result (core/results.py).
         """
         folder = self._item(item)
-        files = {_safe(name if name.endswith(".png") else f"{name}.png"): _png(im) for name, im in images.items()}
+        files = {
+            _safe(name if isinstance(im, bytes) or name.endswith(".png") else f"{name}.png"): _png(im)
+            for name, im in images.items()
+        }
         with explained(folder / "item.json"):
             folder.mkdir(parents=True, exist_ok=True)
             with locked(self.path / LOCK):
@@ -236,7 +242,9 @@ def _safe(name: str) -> str:
     return name
 
 
-def _png(image: Image.Image) -> bytes:
+def _png(image: Image.Image | bytes) -> bytes:
+    if isinstance(image, bytes):
+        return image
     out = io.BytesIO()
     image.save(out, "PNG")
     return out.getvalue()

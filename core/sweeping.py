@@ -61,6 +61,7 @@ class Best:
     p: float = -1.0
     reached: bool = False
     tried: list[Mapping[str, float | None]] = field(default_factory=list)
+    ends: list[Tensor] = field(default_factory=list)
 
     def offer(self, x0: Tensor, rung: Rung, p: float, tau: float) -> None:
         """One more try, in the ladder's order. After one that reached tau the rest are only recorded."""
@@ -86,6 +87,8 @@ def climb(
         for part in _batches(tries, problem):
             for (row, rung), x0, p in zip(part, *_try(problem, part, through), strict=True):
                 best[row].offer(x0, rung, float(p), problem.tau)
+                if problem.keep:
+                    best[row].ends.append(x0)
         problem.tick(min(k + together, len(ladder)), len(ladder))
         if not open_rows:
             break
@@ -93,6 +96,7 @@ def climb(
         torch.stack([b.x0 for b in best if b.x0 is not None]),
         tuple(b.rung.strength if b.rung else None for b in best),
         tuple(tuple(b.tried) for b in best),
+        tuple(tuple(b.ends) for b in best) if problem.keep else (),
     )
 
 

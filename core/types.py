@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from counterlens.core.levels import Level
     from counterlens.core.lock import Lock
     from counterlens.core.network import Network
+    from counterlens.core.showing import Shot
 
 Condition = Mapping[str, "Tensor"]  # branch name -> [B,T,D] (or [B,D]); every branch is one network answer
 Extra = Mapping[str, Mapping[str, "Tensor"]]  # branch name -> further network inputs that no editor changes
@@ -139,6 +140,7 @@ class Counterfactual:
     tried: tuple[Mapping[str, float | None], ...] = ()
     map: Tensor | None = None
     failure: str | None = None
+    shots: tuple[Shot, ...] = ()
 
     @property
     def flipped(self) -> bool:
@@ -152,3 +154,4 @@ class Found:
     x0: Tensor
     strength: tuple[float | None, ...]
     tried: tuple[tuple[Mapping[str, float | None], ...], ...]
+    ends: tuple[tuple[Tensor, ...], ...] = ()  # of every try, [C,h,w] each, when the problem keeps them

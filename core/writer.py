@@ -13,6 +13,7 @@ from counterlens.core.classifier import Classifier
 from counterlens.core.problem import as_saved
 from counterlens.core.records import failed_record, judgement, pictures_of, record_of
 from counterlens.core.scenes import Ready
+from counterlens.core.showing import shown
 from counterlens.core.types import Counterfactual
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ class Sink(Protocol):
 
     def finished(self, item: str) -> dict[str, Any] | None: ...
 
-    def write_item(self, item: str, record: Mapping[str, Any], images: Mapping[str, Image.Image]) -> dict[str, Any]: ...
+    def write_item(
+        self, item: str, record: Mapping[str, Any], images: Mapping[str, Image.Image | bytes]
+    ) -> dict[str, Any]: ...
 
     def log(self, event: Mapping[str, Any]) -> None: ...
 
@@ -35,7 +38,7 @@ class Sink(Protocol):
 @dataclass(frozen=True)
 class Writer:
     """Records of one method in one run. ``heading``: what they share; ``keeps``: failures are items too, not only
-    lines of the log."""
+    lines of the log. ``save``: further files (core/showing.py)."""
 
     run: Sink
     heading: Mapping[str, Any]
@@ -44,13 +47,15 @@ class Writer:
     judge: Classifier | None
     device: str = "cpu"
     keeps: bool = False
+    save: tuple[str, ...] = ()
 
     def write(self, done: Counterfactual, one: Ready, costs: Mapping[str, Any]) -> dict[str, Any]:
         """Write a finished image; returns its record."""
         labels = self.classifier.contract.labels
         record = record_of(done, self.heading, self.tau, labels, self._judged(done, one), costs)
         record["counterfactual"] = str(self.run.path / "items" / one.item.digest / "counterfactual.png")
-        self.run.write_item(one.item.digest, record, pictures_of(done, one.place))
+        pictures = {**pictures_of(done, one.place), **shown(self.save, done, labels)}
+        self.run.write_item(one.item.digest, record, pictures)
         self.run.log({"event": "item", "digest": one.item.digest, "flipped": record["flipped"]})
         return record
 
