@@ -50,6 +50,13 @@ def test_help_imports_no_rich_and_no_pydantic():
     assert loaded(body) == []
 
 
+def test_the_pieces_import_no_numpy():
+    assert (
+        loaded("from counterlens.core.registry import load; load(third_party=False); assert 'numpy' not in sys.modules")
+        == []
+    )
+
+
 @pytest.mark.parametrize(
     "body",
     [

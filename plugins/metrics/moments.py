@@ -11,9 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 QUANTUM = 2.0**-14
@@ -29,6 +28,8 @@ class Moments:
 
     @classmethod
     def of(cls, features: Tensor) -> Moments:
+        import numpy as np
+
         x = np.round(features.double().numpy() / QUANTUM) * QUANTUM
         return cls(len(x), x.sum(0), x.T @ x) if len(x) else cls()
 
@@ -45,6 +46,8 @@ class Moments:
 
     def gaussian(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean [D] and unbiased covariance [D,D] of at least two pictures."""
+        import numpy as np
+
         assert self.total is not None and self.outer is not None
         mean = self.total / self.n
         return mean, (self.outer - self.n * np.outer(mean, mean)) / (self.n - 1)
@@ -55,6 +58,8 @@ def frechet(first: Moments, second: Moments) -> float:
 
     (Σ1Σ2)^½ has the trace of (R Σ2 R)^½ with R = Σ1^½, which is symmetric, so that no complex root can appear.
     """
+    import numpy as np
+
     if min(first.n, second.n) < 2:
         return float("nan")
     (m1, c1), (m2, c2) = first.gaussian(), second.gaussian()

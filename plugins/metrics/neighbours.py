@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from pydantic import Field
 
 from counterlens.core.features import features_missing
 from counterlens.core.metrics import Keyed, SetMetric
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from counterlens.core.measuring import Context
 
 
@@ -28,6 +29,8 @@ class Kept:
 
     def table(self, side: str) -> np.ndarray:
         """[N,D] in float64."""
+        import numpy as np
+
         found = getattr(self, side)
         return np.stack([found[key] for key in sorted(found)]).astype(np.float64)
 
@@ -63,6 +66,8 @@ class Kid(Keeping):
     source: ClassVar[str] = "Bińkowski et al. 2018: kernel (x·y/D + 1)³, all pictures at once"
 
     def result(self, state: Kept) -> dict[str, float]:
+        import numpy as np
+
         if min(self.counts(state)) < 2:
             return {self.name: float("nan")}
         x, y = state.table("real"), state.table("fake")
@@ -95,6 +100,7 @@ class PrecisionRecall(Keeping):
 
     def covered(self, points: np.ndarray, centres: np.ndarray) -> float:
         """Share of the points that lie within the ball of at least one centre."""
+        import numpy as np
         from scipy.spatial.distance import cdist
 
         radius = np.partition(cdist(centres, centres), self.neighbours, axis=1)[:, self.neighbours]  # 0 is itself
