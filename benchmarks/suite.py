@@ -24,16 +24,21 @@ class Need(BaseModel):
     what: str
     where: str = Field(description="where to get it")
     licence: str = ""
-    sha256: str = Field("", description="of the file; of a folder or a moving target there is none")
+    sha256: str = Field("", description="of a file, where its publisher gives one")
+    md5: str = Field("", description="of a file, where its publisher gives only this")
+    files: int = Field(0, ge=0, description="files below a folder, at least")
 
     def problem(self, root: Path) -> str:
         """Empty when it is there and whole, else one line with what to do."""
         place = root / self.path
         if not place.exists():
             return f"{self.what} is not in {place}: get it from {self.where}"
-        if self.sha256 and place.is_file() and file_sha256(place) != self.sha256:
+        if self.sha256 and file_sha256(place) != self.sha256:
             return f"{place} is not the file that this suite was written for (sha256 differs): get {self.where} again"
-        return ""
+        if self.md5 and _md5(place) != self.md5:
+            return f"{place} is not the file that this suite was written for (md5 differs): get {self.where} again"
+        found = sum(path.is_file() for path in place.rglob("*")) if self.files else 0
+        return f"{place} has {found} files, {self.files} are expected: unpack it again" if found < self.files else ""
 
 
 class Suite(BaseModel):
@@ -79,6 +84,17 @@ class Suite(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             raise UsageError(f"suite {self.name!r}: {first['loc'][0]}: {first['msg']}") from None
+
+
+def _md5(path: Path) -> str:
+    """A checksum against torn downloads: what these publishers give."""
+    import hashlib
+
+    total = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            total.update(block)
+    return total.hexdigest()
 
 
 def data_folder() -> Path:

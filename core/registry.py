@@ -38,6 +38,7 @@ BUILT_IN = tuple(
         "maskers",
         "metrics",
         "classifiers",
+        "datasets",
         "methods",
         "embedded",
     )
