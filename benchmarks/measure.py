@@ -142,4 +142,4 @@ def _tensor(pixels: Any) -> Any:
     import numpy as np
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 255

@@ -40,7 +40,9 @@ def test_folders_of_splits(registry, tmp_path):
 def test_a_plain_folder_is_split_by_names_and_adding_a_picture_moves_none(registry, tmp_path):
     draw(tmp_path / "cat", 60)
     draw(tmp_path / "dog", 60)
-    before = {split: names(open_data(f"folder:{tmp_path}", registry), split) for split in ("train", "validation", "test")}
+    before = {
+        split: names(open_data(f"folder:{tmp_path}", registry), split) for split in ("train", "validation", "test")
+    }
     assert sum(map(len, before.values())) == 120 and all(before.values())
     assert len(before["train"]) > 60
     Image.new("RGB", (8, 8)).save(tmp_path / "cat" / "another.png")
