@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -91,8 +90,9 @@ class Ray:
         self.ray = imported()
         self.manifest, self.path, self.threads = dict(manifest), path, threads
         self.gpu = str(manifest["device"]).startswith("cuda")
-        self.mine = address is None
+        self.mine, self.gone = address is None, False
         self._connect(address, workers)
+        self.head = self.ray.get_runtime_context().gcs_address
         try:
             self.hands = [self._start() for _ in range(workers or self._room())]
             self._first()
@@ -144,6 +144,7 @@ class Ray:
         one.task, one.asked = task, one.actor.do.remote(hand, task)
 
     def listen(self, seconds: float) -> list[Heard]:
+        self._alive()
         waited = {hand.asked: k for k, hand in enumerate(self.hands) if hand.asked is not None}
         heard: list[Heard] = []
         try:
@@ -172,12 +173,17 @@ class Ray:
         return [answer]
 
     def _alive(self) -> None:
-        """MissingError when it is the cluster, not one worker, that is no more."""
-        time.sleep(1.0)
-        if not any(node["Alive"] for node in self.ray.nodes()):
-            raise MissingError(GONE.format("no node is alive"))
+        """MissingError when the cluster's head is no more. Ray itself would wait a minute, then end this process."""
+        try:
+            reach(self.head)
+        except MissingError:
+            self.gone = True
+            raise MissingError(GONE.format(f"nothing answers at {self.head}")) from None
 
     def close(self) -> None:
+        """Stop the actors, and the cluster if it is ours; of one that is gone there is nothing to stop."""
+        if self.gone:
+            return
         for hand in getattr(self, "hands", ()):
             with suppress(Exception):
                 self.ray.kill(hand.actor)

@@ -81,16 +81,14 @@ def test_no_cluster_at_that_address(begin, suite):
 
 
 def test_a_cluster_that_goes_away(begin, work, suite, touchy, cluster):
-    slow = touchy("import time; time.sleep(1.0)")
-    bench = begin(suite(limit=4, batch=1, **slow), ("identity",))
+    slow = touchy("import time; time.sleep(0.5)")
+    bench = begin(suite(limit=8, batch=1, **slow), ("identity",))
 
     def pull_the_plug():
         while not any(bench.records()["identity"]):
             time.sleep(0.1)
-        for node in (*cluster.worker_nodes, cluster.head_node):
-            for kind in ("raylet", "gcs_server"):
-                for process in node.all_processes.get(kind, ()):
-                    os.kill(process.process.pid, signal.SIGKILL)
+        for process in cluster.head_node.all_processes["gcs_server"]:
+            os.kill(process.process.pid, signal.SIGKILL)
 
     thread = threading.Thread(target=pull_the_plug)
     thread.start()
@@ -98,5 +96,5 @@ def test_a_cluster_that_goes_away(begin, work, suite, touchy, cluster):
         run(bench, address=cluster.address, workers=2)
     thread.join()
     kept = [record for record in bench.records()["identity"] if record]
-    assert 0 < len(kept) < 4
+    assert 0 < len(kept) < 8
     assert all(work(bench)["identity"])
