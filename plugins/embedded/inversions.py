@@ -41,7 +41,7 @@ def reconstructions(domain: str, root: Path, part: str, count: int, inverter: st
         for record in explain(request, loaded, out=out):
             if record["failure"]:
                 raise RuntimeError(f"{record['image']}: {record['failure']}")
-            yield data.tensor(load(Path(record["counterfactual"])).pixels[None])[0]
+            yield data.tensor(load(Path(record["counterfactual"])).pixels[None].copy())[0]
 
 
 @torch.no_grad()
