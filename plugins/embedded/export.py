@@ -117,6 +117,11 @@ def write_clip(out: Path, domain: str, clip: Any) -> None:
     })  # fmt: skip
 
 
+def write_clip_image(out: Path, domain: str, vision: nn.Module) -> None:
+    """The tuned image tower in place of the first one."""
+    write_model(out / "kandinsky22-prior" / "image_encoder", vision)
+
+
 @torch.no_grad()
 def write_vae(out: Path, domain: str, vae: Any) -> None:
     """The same autoencoder twice: as AutoencoderKL, and as the VQModel that a Kandinsky pipeline has.
@@ -165,8 +170,8 @@ def write_stable_diffusion(out: Path, domain: str, unet: nn.Module) -> None:
 
 
 WRITERS = {
-    "ddpm": write_ddpm, "clip": write_clip, "vae": write_vae, "kandinsky22": write_kandinsky,
-    "stable-diffusion": write_stable_diffusion,
+    "ddpm": write_ddpm, "clip": write_clip, "clip-image": write_clip_image, "vae": write_vae,
+    "kandinsky22": write_kandinsky, "stable-diffusion": write_stable_diffusion,
 }  # fmt: skip
 
 
@@ -180,13 +185,28 @@ def encode_latents(out: Path, images: Tensor) -> Tensor:
     return torch.cat(means) * vae.config.scaling_factor
 
 
-@torch.no_grad()
-def embed_images(out: Path, images: Tensor) -> Tensor:
-    """CLIP image embeddings [N,64] of images [N,3,32,32] in [-1,1]."""
+def load_vision(out: Path) -> nn.Module:
+    """The CLIP image tower with its projection."""
     from transformers import CLIPVisionModelWithProjection
 
     folder = out / "kandinsky22-prior" / "image_encoder"
-    encoder = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval()
+    return CLIPVisionModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+@torch.no_grad()
+def embed_texts(out: Path, ids: Tensor) -> Tensor:
+    """CLIP text embeddings [N,64] of token ids [N,20]."""
+    from transformers import CLIPTextModelWithProjection
+
+    folder = out / "kandinsky22-prior" / "text_encoder"
+    encoder = CLIPTextModelWithProjection.from_pretrained(folder, dtype=torch.float32).eval()
+    return torch.cat([encoder(input_ids=x).text_embeds for x in ids.split(1000)])
+
+
+@torch.no_grad()
+def embed_images(out: Path, images: Tensor) -> Tensor:
+    """CLIP image embeddings [N,64] of images [N,3,32,32] in [-1,1]."""
+    encoder = load_vision(out)
     return torch.cat([encoder(pixel_values=x).image_embeds for x in images.split(256)])
 
 

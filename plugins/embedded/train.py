@@ -11,10 +11,14 @@ from counterlens.core.errors import unknown
 
 NETS = ("classifier", "judge", "shortcut", "regressor")
 PARTS = {
-    "shapes": (*NETS, "ddpm", "clip", "vae", "kandinsky22", "stable-diffusion"),
+    "shapes": (*NETS, "ddpm", "clip", "clip-image", "vae", "kandinsky22", "stable-diffusion"),
     "digits": ("classifier", "judge", "ddpm", "clip", "vae", "kandinsky22", "stable-diffusion"),
 }
-NEEDS = {"kandinsky22": ("clip", "vae"), "stable-diffusion": ("clip", "vae")}
+NEEDS = {
+    "clip-image": ("clip",),
+    "kandinsky22": ("clip", "clip-image", "vae"),
+    "stable-diffusion": ("clip", "vae"),
+}
 
 
 def train(domain: str, part: str, out: Path, work: Path | None = None, steps: int | None = None, **setup: Any) -> None:
@@ -34,7 +38,7 @@ def train(domain: str, part: str, out: Path, work: Path | None = None, steps: in
     else:
         from counterlens.plugins.embedded.train_pipelines import train_part as train_it
     for needed in NEEDS.get(part, ()):
-        if not (out / "records" / f"{needed}.json").is_file():
+        if needed in PARTS[domain] and not (out / "records" / f"{needed}.json").is_file():
             train(domain, needed, out, work, None, **setup)
     train_it(domain, part, work, out, steps, Setup(**setup))
 

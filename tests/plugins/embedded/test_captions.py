@@ -29,3 +29,20 @@ def test_tokenizer_files(tmp_path):
     vocab, _ = captions.vocabulary()
     assert ids[:6] == [vocab["<|startoftext|>"], vocab["a</w>"], vocab["spiky</w>"], vocab["kiki</w>"]] + ids[-1:] * 2
     assert len(ids) == captions.MAX_LENGTH
+
+
+def test_swapped_captions_are_those_of_the_other_class():
+    from dataclasses import replace
+
+    from counterlens.plugins.embedded import export
+    from counterlens.plugins.embedded.train_pipelines import class_swapped
+
+    tokenizer = captions.load_tokenizer(export.tokenizer_folder())
+
+    def ids_of(drawn):
+        texts = [captions.of_shape(f) for f in drawn]
+        return tokenizer(texts, padding="max_length", max_length=captions.MAX_LENGTH, return_tensors="pt").input_ids
+
+    drawn = shapes.factors("test", 20)
+    other = [replace(f, spikiness=1 - f.spikiness) for f in drawn]
+    assert class_swapped(ids_of(drawn), tokenizer).equal(ids_of(other))
