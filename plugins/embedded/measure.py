@@ -99,7 +99,19 @@ def of_pipeline(domain: str, root: Path, part: str, count: int, sheets: Path | N
     }  # fmt: skip
     if part != "ddpm":
         figures |= {"class_asked_for": accuracy(judge, made, labels), "guidance": generate.GUIDANCE}
+    if part == "kandinsky22" and domain == "shapes":
+        figures |= of_clear_classes(judge, made, labels)
     return figures | memorised(made, held_out, train)
+
+
+def of_clear_classes(judge: nn.Module, made: Tensor, labels: Tensor) -> dict[str, object]:
+    """The same figure for images as far from the boundary as true counterfactuals are.
+
+    An image asks for its class with an embedding, which says spikiness with an error; near the boundary that decides.
+    """
+    drawn = shapes.factors("test", len(labels))
+    clear = torch.tensor([abs(drawn[i % len(drawn)].spikiness - 0.5) >= shapes.CLEAR for i in range(len(labels))])
+    return {"class_asked_for_clear": accuracy(judge, made[clear], labels[clear]), "clear_images": int(clear.sum())}
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ import numpy as np
 
 SIZE = 32
 CLASSES = ("bouba", "kiki")
+CLEAR = 0.2  # distance of spikiness from one half beyond which a person has no doubt
 SEEDS = {"train": 1001, "train-judge": 1002, "val": 1003, "test": 1004}
 COUNTS = {"train": 16000, "train-judge": 16000, "val": 1000, "test": 1000}
 GAP = 0.03  # nothing is drawn within 1/2 +- GAP: there a person cannot tell the classes apart at this size
@@ -98,9 +99,9 @@ def images(split: str, count: int | None = None) -> tuple[np.ndarray, np.ndarray
 
 
 def opposite(f: Factors) -> Factors:
-    """The same factors with the other class's spikiness: mirrored at one half, and at least 0.2 away from it."""
+    """The same factors with the other class's spikiness: mirrored at one half, and at least CLEAR away from it."""
     mirrored = 1 - f.spikiness
-    return replace(f, spikiness=max(mirrored, 0.7) if mirrored > 0.5 else min(mirrored, 0.3))
+    return replace(f, spikiness=max(mirrored, 0.5 + CLEAR) if mirrored > 0.5 else min(mirrored, 0.5 - CLEAR))
 
 
 def true_counterfactual(index: int, split: str = "test") -> np.ndarray:

@@ -34,7 +34,7 @@ class Recipe:
 RECIPES: dict[tuple[str, str], Recipe] = {
     ("shapes", "ddpm"): Recipe(2200, 1.2e-3, batch=32),
     ("shapes", "clip"): Recipe(900, 1e-3, batch=128, decay=0.99),
-    ("shapes", "clip-image"): Recipe(2500, 1e-3, batch=96, decay=0.99, half=False),
+    ("shapes", "clip-image"): Recipe(3500, 1e-3, batch=96, decay=0.99, half=False),
     ("shapes", "vae"): Recipe(800, 2e-3, decay=0.99),
     ("shapes", "kandinsky22"): Recipe(8000, 1.2e-3, batch=32, half=False),
     ("shapes", "stable-diffusion"): Recipe(8000, 1.2e-3, batch=32, half=False),
@@ -116,14 +116,19 @@ def class_swapped(ids: Tensor, tokenizer: Any) -> Tensor:
 
 
 def clip_image_loss(domain: str, batch: int, out: Path) -> Loss:
-    """The image tower alone against the finished text tower, with its own caption of the other class as a negative.
+    """The image tower alone against the finished text tower, also by the class: own captions of the other class are
+    negatives, and the shortest captions ("a kiki", "a bouba") must tell the image apart.
 
     Colour and place tell most captions of a batch apart, so that a contrastive loss alone hardly asks for the class
-    (hard negatives: Yuksekgonul et al. 2023; a locked tower: Zhai et al. 2022).
+    (hard negatives: Yuksekgonul et al. 2023; a locked tower: Zhai et al. 2022). The shortest captions make the class
+    a direction, which embedding arithmetic moves along.
     """
     images = generator_images(domain)
     tokenizer = captions.load_tokenizer(out / "kandinsky22-prior" / "tokenizer")
     ids = caption_ids(domain, tokenizer)
+    shortest = tokenizer([f"a {name}" for name in data.classes(domain)], padding="max_length", return_tensors="pt")
+    classes = nn.functional.normalize(export.embed_texts(out, shortest.input_ids), dim=1)
+    labels = data.load(domain, "train-all")[1]
     texts, swapped = (export.embed_texts(out, x.flatten(0, 1)) for x in (ids, class_swapped(ids, tokenizer)))
 
     def loss_of(vision: nn.Module) -> Tensor:
@@ -136,7 +141,9 @@ def clip_image_loss(domain: str, batch: int, out: Path) -> Loss:
         same = (said[:batch] @ said[:batch].T > 1 - 1e-5).float()
         wanted = same / same.sum(1, keepdim=True)
         to_text = nn.functional.cross_entropy(logits, torch.cat([wanted, torch.zeros_like(wanted)], 1))
-        return (to_text + nn.functional.cross_entropy(logits[:, :batch].T, wanted.T)) / 2
+        to_image = nn.functional.cross_entropy(logits[:, :batch].T, wanted.T)
+        to_class = nn.functional.cross_entropy(LOGIT_SCALE * seen @ classes.T.to(device), labels[rows].to(device))
+        return (to_text + to_image) / 2 + to_class
 
     return loss_of
 
