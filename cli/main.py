@@ -19,6 +19,7 @@ from counterlens.core.errors import CounterlensError
 VERBS = (
     "demo",
     "explain",
+    "fan",
     "bench",
     "tune",
     "train",

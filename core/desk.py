@@ -161,6 +161,11 @@ class Desk:
             for t, picture in zip(found.tried[row], pictures, strict=True)
         )
 
+    def problem(self, ready: Sequence[Ready]) -> Problem:
+        """The problem of these images, before its editors have added to it."""
+        scene = scene_of(ready, self.prepared, self.pipeline, self.classifier, self.memo)
+        return self._problem(scene, (0, len(scene)), self.prepared.request.batch)
+
     def _problem(self, scene: Scene, place: tuple[int, int], rows: int) -> Problem:
         method, (done, total) = self.prepared.composition, place
         return Problem(

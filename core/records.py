@@ -51,12 +51,21 @@ def record_of(
         **judged,
         "l1": round(float(change.mean()), 6),
         "changed_area": round(float((change.max(-1) > 0.1).mean()), 6),
+        **_kept(done, change),
         "strength": done.strength,
         "tried": list(done.tried),
         **costs,
         "notes": list(done.item.notes),
         "failure": None,
     }
+
+
+def _kept(done: Counterfactual, change: np.ndarray) -> dict[str, Any]:
+    """Largest change [H,W,3] of what the change map keeps; None where there is nothing kept, nothing without a map."""
+    if done.map is None:
+        return {}
+    kept = change[done.map[0].numpy() == 0]
+    return {"kept_max": round(float(kept.max()), 6) if kept.size else None}
 
 
 def failed_record(ready: Ready, heading: Mapping[str, Any], labels: Sequence[str], failure: str) -> dict[str, Any]:

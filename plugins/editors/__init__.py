@@ -5,8 +5,9 @@ from counterlens.plugins.editors.arithmetic import Arithmetic
 from counterlens.plugins.editors.arithmetic_prediction import ArithmeticPrediction
 from counterlens.plugins.editors.change_map import ChangeMap
 from counterlens.plugins.editors.clamp import Clamp
+from counterlens.plugins.editors.toward import Toward
 
 
 @hookimpl
 def counterlens_editors():
-    return [Arithmetic, ArithmeticPrediction, ChangeMap, Clamp]
+    return [Arithmetic, ArithmeticPrediction, ChangeMap, Clamp, Toward]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from counterlens.core.errors import UsageError
 from counterlens.core.maps import Sources
 from counterlens.core.pieces import Editor
 
@@ -27,7 +28,9 @@ class ChangeMap(Editor):
 
     name: ClassVar[str] = "change-map"
     gives: ClassVar[frozenset[str]] = frozenset({"map"})
+    mixes: ClassVar[bool] = True  # it takes no part in the loop itself: the lock does
     source: str = Field("", description="where the map is from: maskers joined by or, and, except; --map if empty")
+    otherwise: str = Field("", description="maskers to take where neither source nor --map is given")
     strength: float = Field(1.0, description="factor of the whole map: the largest change", ge=0, le=1)
     clock: Literal["noise", "timestep", "step"] = Field(
         "noise", description="when greys are released: by noise level (means the same under every schedule) …"
@@ -51,6 +54,7 @@ class ChangeMap(Editor):
     crop: bool = Field(False, description="show the network only the box that may change, and some context")
     context: float = Field(0.125, description="crop: context on each side, shares of the picture's side", ge=0, le=1)
     _sources: Sources | None = PrivateAttr(None)
+    _otherwise: Sources | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _consistent(self) -> ChangeMap:
@@ -59,27 +63,34 @@ class ChangeMap(Editor):
         return self
 
     def model_post_init(self, context: Any) -> None:
-        if self.source and context:
-            self._sources = Sources.read(self.source, context["make"])
+        if context:
+            self._sources = Sources.read(self.source, context["make"]) if self.source else None
+            self._otherwise = Sources.read(self.otherwise, context["make"]) if self.otherwise else None
 
     def wanted(self) -> frozenset[str]:
-        return self._sources.wanted() if self._sources else frozenset({"map"})
+        sources = self._sources or self._otherwise
+        return sources.wanted() if sources else frozenset({"map"})
 
     def check(self, asked: Sequence[Asked]) -> None:
-        if self._sources:
-            self._sources.check(asked)
+        if sources := self._sources or self._otherwise:
+            sources.check(asked)
 
     def on_problem(self, problem: Problem) -> Problem:
         return problem.with_(scene=self.lock(problem.scene, self._change(problem)))
 
     def _change(self, problem: Problem) -> Tensor:
+        given = problem.scene.change_map
         if self._sources is not None:
+            if given is not None and "given" not in self.source.split():
+                raise UsageError(f"source={self.source!r} leaves --map out: write source='{self.source} and given'")
             return self._sources.map(problem)
-        if self.source:
+        if self.source or (self.otherwise and not self._otherwise):
             raise ValueError(f"change-map source={self.source!r}: make it by name, with registry.make")
-        if problem.scene.change_map is None:
+        if given is not None:
+            return given
+        if self._otherwise is None:
             raise ValueError("change-map without a source needs the scene's own map: the plan should have said so")
-        return problem.scene.change_map
+        return self._otherwise.map(problem)
 
     def lock(self, scene: Scene, change: Tensor) -> Scene:
         """The scene with this change map [B,1,H,W] in [0,1], and the lock that holds what it keeps."""

@@ -1,6 +1,7 @@
 """Metrics that come with counterlens, and the feature extractors that they may use."""
 
 from counterlens.core.hookspecs import hookimpl
+from counterlens.plugins.metrics import change_map as maps
 from counterlens.plugins.metrics import confidence, costs, distance, extent, factors, fid, flips, neighbours, truth
 from counterlens.plugins.metrics.attributes import CorrelationDifference, Mnac
 from counterlens.plugins.metrics.cout import Cout
@@ -28,4 +29,5 @@ def counterlens_metrics():
         *(costs.Seconds, costs.UnetEvaluations, costs.GradientEvaluations, costs.PeakMemory),
         *(truth.TruthL1, truth.TruthGain, truth.EditPrecision, truth.EditRecall),
         *(factors.FactorChange, factors.Faithfulness),
+        *(maps.KeptMax, maps.KeptMean, maps.Seam, maps.DoseSlope, maps.Cam),
     ]

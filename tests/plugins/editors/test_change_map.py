@@ -16,7 +16,6 @@ from counterlens.core.prepare import prepare
 from counterlens.core.problem import as_saved
 from counterlens.core.registry import load
 from counterlens.core.request import Request
-from counterlens.core.scenes import scene_of
 from counterlens.core.sweeping import walk
 from counterlens.core.testing import tiny
 from counterlens.plugins.editors.change_map import ChangeMap
@@ -54,7 +53,7 @@ def problem_of():
             request = Request(images=tuple(f"shapes:{i}" for i in numbers or (0,)), **options)
             prepared = prepare(request, REGISTRY)
             desk, ready = Session(REGISTRY, POOL).desk(stack, prepared)
-            return desk._problem(scene_of(ready, prepared, desk.pipeline, desk.classifier), (0, len(ready)), 8)
+            return desk.problem(ready)
 
         yield make
 
@@ -124,10 +123,10 @@ def test_the_cost_of_a_window_follows_its_area(problem_of):
 
 
 @torch.no_grad()
-def test_at_least_55_percent_of_the_calls_are_left_out_when_the_least_keep_is_0_6(problem_of):
+def test_at_least_55_percent_of_the_calls_are_left_out_when_the_least_keep_is_0_6(folders, problem_of):
     for clock in ("noise", "timestep", "step"):
-        free = problem_of(0, method="reconstruct", model="domain:shapes/ddpm", steps=150, inverter="noise")
-        change = torch.linspace(0, 0.4, 32).expand(1, 1, 32, 32)
+        free = problem_of(0, method="reconstruct", model=folders("ddpm"), steps=150, inverter="noise")
+        change = torch.linspace(0, 0.4, 16).expand(1, 1, 16, 16)
         kept = under(free, change, clock=clock)
         walk(kept, kept.invert())
         meter = free.scene.net.meter
@@ -140,7 +139,7 @@ def test_14_less_strength_changes_less(problem_of):
     from scipy.stats import spearmanr
 
     numbers = tuple(range(16))
-    free = problem_of(*numbers, method="reconstruct", model="domain:shapes/ddpm", steps=10, inverter="noise")
+    free = problem_of(*numbers, method="reconstruct", model="domain:shapes/ddpm", steps=6, inverter="noise")
     inversion, source = free.invert(), free.scene.image
     strengths = (0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)
     change = []

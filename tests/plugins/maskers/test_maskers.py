@@ -17,7 +17,6 @@ from counterlens.core.pool import Pool
 from counterlens.core.prepare import prepare
 from counterlens.core.registry import load
 from counterlens.core.request import Request
-from counterlens.core.scenes import scene_of
 from counterlens.core.testing import tiny
 
 REGISTRY, POOL = load(third_party=False), Pool()
@@ -32,8 +31,7 @@ def problem_of():
             request = Request(images=tuple(f"shapes:{i}" for i in numbers or (0,)), **options)
             prepared = prepare(request, REGISTRY)
             desk, ready = Session(REGISTRY, POOL).desk(stack, prepared)
-            scene = scene_of(ready, prepared, desk.pipeline, desk.classifier)
-            return desk._problem(scene, (0, len(ready)), 8)
+            return desk.problem(ready)
 
         yield make
 

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field, model_validator
+
+from counterlens.core.pieces import Editor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from counterlens.core.network import Step
+    from counterlens.core.request import Asked
+    from counterlens.core.types import Condition, Scene
+
+
+class Toward(Editor):
+    """Ask the network under another prompt, or under the embedding of an example picture: text- or embedding-driven
+    change; with a change map, local.
+
+    The condition goes ``share`` (times the search's strength) of the way from the source's; beyond 1 it goes further.
+    """
+
+    name: ClassVar[str] = "toward"
+    prompt: str = Field(
+        "",
+        description="target prompt; {target}, {source} and {prompt} stand for the classes and the source's prompt. "
+        "Empty: the source's prompt with the target's name instead of its own",
+    )
+    image: str = Field("", description="a picture whose embedding to go to (image-embedding models); {target} as above")
+    share: float = Field(1.0, description="how far toward it at strength 1", ge=0)
+
+    @model_validator(mode="after")
+    def _one(self) -> Toward:
+        if self.prompt and self.image:
+            raise ValueError("give a prompt or an image, not both")
+        return self
+
+    def wanted(self) -> frozenset[str]:
+        return frozenset({"image-embedding" if self.image else "text"})
+
+    def check(self, asked: Sequence[Asked]) -> None:
+        if self.image and "{" not in self.image:
+            from counterlens.core.images import load
+
+            load(Path(self.image))
+
+    def bind(self, scene: Scene) -> Moved:
+        import torch
+
+        from counterlens.core.images import fit, load, to_tensor
+
+        labels = scene.studio.classifier.labels
+        names = [(labels[int(s)], labels[int(t)]) for s, t in zip(scene.source, scene.target, strict=True)]
+        own = [scene.studio.options["prompts"][row] for row in scene.rows]
+        branch = list(scene.cond)[-1]
+        image, prompts = scene.image, [prompt_of(self.prompt, *pair, own[i]) for i, pair in enumerate(names)]
+        if self.image:
+            paths = [Path(self.image.format(source=source, target=target)) for source, target in names]
+            size = (image.shape[-2], image.shape[-1])
+            image = torch.stack([to_tensor(fit(load(path), size).pixels) for path in paths]).to(image)
+        with torch.no_grad():
+            cond, _ = scene.studio.pipeline.condition(image, prompts, (branch,))
+        there = cond[branch].to(scene.cond[branch])
+        share = (self.share * scene.strength).view(-1, *[1] * (there.ndim - 1))
+        return Moved(branch, share * (there - scene.cond[branch]))
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """Adds ``delta`` to the condition of one branch."""
+
+    branch: str
+    delta: Tensor
+
+    def on_condition(self, cond: Condition, step: Step) -> Condition:
+        return {**cond, self.branch: cond[self.branch] + self.delta}
+
+
+def prompt_of(template: str, source: str, target: str, prompt: str) -> str:
+    """The target prompt of one picture.
+
+    >>> prompt_of("", "bouba", "kiki", "a red bouba")
+    'a red kiki'
+    >>> prompt_of("a {target}, not a {source}", "bouba", "kiki", "")
+    'a kiki, not a bouba'
+    """
+    if template:
+        return template.format(source=source, target=target, prompt=prompt)
+    swapped, count = re.subn(rf"\b{re.escape(source)}\b", target.replace("\\", r"\\"), prompt, flags=re.IGNORECASE)
+    return swapped if count else (f"{target}, {prompt}" if prompt else f"a photo of a {target}")

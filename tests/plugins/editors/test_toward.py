@@ -1,0 +1,84 @@
+"""Conditions that go toward a prompt or an example; differential as a method."""
+
+from contextlib import ExitStack
+
+import pytest
+import torch
+from PIL import Image
+
+from counterlens.core.engine import Session, explain
+from counterlens.core.errors import PlanError, UsageError
+from counterlens.core.pool import Pool
+from counterlens.core.prepare import prepare
+from counterlens.core.registry import load
+from counterlens.core.request import Request
+from counterlens.core.testing import tiny
+
+REGISTRY, POOL = load(third_party=False), Pool()
+
+
+@pytest.fixture
+def problem_of():
+    with ExitStack() as stack:
+
+        def make(*numbers, **options):
+            request = Request(images=tuple(f"shapes:{i}" for i in numbers or (0,)), method="reconstruct", **options)
+            prepared = prepare(request, REGISTRY)
+            desk, ready = Session(REGISTRY, POOL).desk(stack, prepared)
+            return desk.problem(ready)
+
+        yield make
+
+
+def test_the_prompt_has_the_target_s_name(problem_of, tmp_path):
+    problem = problem_of(0, 2, model=str(tiny("stable-diffusion", tmp_path / "sd")), combiner="cfg scale=2")
+    scene, pipeline = problem.scene, problem.scene.studio.pipeline
+    prompts = [prompt.replace("bouba", "kiki") for prompt in scene.studio.options["prompts"][:1]]
+    prompts += [scene.studio.options["prompts"][1].replace("kiki", "bouba")]
+    wanted, _ = pipeline.condition(scene.image, prompts, ("text",))
+    moved = REGISTRY.make("editor", "toward").bind(scene).on_condition(scene.cond, None)
+    torch.testing.assert_close(moved["text"], wanted["text"])
+    assert moved["null"] is scene.cond["null"]
+    half = REGISTRY.make("editor", "toward share=0.5").bind(scene).on_condition(scene.cond, None)
+    torch.testing.assert_close(half["text"], (scene.cond["text"] + wanted["text"]) / 2)
+    still = REGISTRY.make("editor", "toward").bind(scene.at(torch.zeros(2))).on_condition(scene.cond, None)
+    assert torch.equal(still["text"], scene.cond["text"]), "strength 0 is the identity"
+    alone = REGISTRY.make("editor", "toward").bind(scene.take([1])).on_condition(scene.take([1]).cond, None)
+    torch.testing.assert_close(alone["text"], moved["text"][1:])
+
+
+def test_an_example_s_embedding(problem_of, tmp_path):
+    problem = problem_of(0, model="domain:shapes/kandinsky22")
+    other = problem_of(2, model="domain:shapes/kandinsky22").scene
+    Image.fromarray(other.items[0].pixels).save(tmp_path / "kiki.png")
+    moved = REGISTRY.make("editor", f"toward image={tmp_path}/{{target}}.png").bind(problem.scene)
+    torch.testing.assert_close(moved.on_condition(problem.scene.cond, None)["image"], other.cond["image"])
+
+
+def test_what_is_wrong_is_found_before_anything_is_loaded(tmp_path):
+    def ask(text, **options):
+        return prepare(Request(images=("shapes:0",), method="reconstruct", editors=(text,), **options), REGISTRY)
+
+    with pytest.raises(UsageError, match="no such file"):
+        ask(f"toward image={tmp_path}/none.png")
+    with pytest.raises(UsageError, match="not both"):
+        ask("toward image=a.png prompt=b")
+    with pytest.raises(PlanError, match="needs 'text'"):
+        ask("toward", model="domain:shapes/ddpm")
+
+
+def test_differential_flips_on_shapes_by_classifier_guidance(tmp_path):
+    request = Request(images=("shapes:0", "shapes:2", "shapes:5"), method="differential", steps=15)
+    records = list(explain(request, REGISTRY, out=tmp_path, pool=POOL))
+    assert all(record["flipped"] and record["kept_max"] == 0 for record in records)
+    assert all(record["l1"] < 0.1 for record in records)
+
+
+def test_differential_takes_the_user_s_map(tmp_path):
+    Image.new("L", (32, 32), 255).save(tmp_path / "all.png")
+    request = Request(images=("shapes:0",), method="differential", map=str(tmp_path / "all.png"), steps=10)
+    (record,) = explain(request, REGISTRY, out=tmp_path / "runs", pool=POOL)
+    assert record["kept_max"] is None and any("polarity" in note for note in record["notes"])
+    both = request.model_copy(update={"editors": ("change-map source=attribution",)})
+    with pytest.raises(UsageError, match="leaves --map out"):
+        list(explain(both, REGISTRY, out=tmp_path / "runs", pool=POOL))
