@@ -18,7 +18,9 @@ import click
 
 
 @click.command()
-@click.option("--only", type=click.Choice(["overhead", "inversion"]), multiple=True, help="measure only this")
+@click.option(
+    "--only", type=click.Choice(["overhead", "inversion", "scaling"]), multiple=True, help="measure only this"
+)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--batch", default=8, show_default=True, type=click.IntRange(1))
 @click.option("--steps", default=20, show_default=True, type=click.IntRange(2))
@@ -28,7 +30,7 @@ import click
 def speed(
     only: tuple[str, ...], device: str, batch: int, steps: int, repeats: int, threads: int, as_json: bool
 ) -> None:
-    """Measure the engine: its overhead over the bare U-Net calls, and what inversion costs."""
+    """Measure the engine: its overhead over the bare U-Net calls, what inversion costs, how workers scale."""
     import torch
 
     if threads:
@@ -38,7 +40,7 @@ def speed(
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
-    for name in only or tuple(MEASURES):
+    for name in only or ALONE:
         result |= MEASURES[name](device, batch, steps, repeats)
     if as_json:
         print(json.dumps(result))
@@ -98,7 +100,19 @@ def inversion(device: str, batch: int, steps: int, repeats: int) -> dict[str, An
     return {"speedup": statistics.median(ratios[1:]), "inversion_calls": {"sequential": steps, "batched": 1}}
 
 
-MEASURES: dict[str, Callable[[str, int, int, int], dict[str, Any]]] = {"overhead": overhead, "inversion": inversion}
+def scaling(device: str, batch: int, steps: int, repeats: int) -> dict[str, Any]:
+    """Two workers of the benchmark against one; see scaling.py."""
+    from counterlens.benchmarks.scaling import scaling as measured
+
+    return measured(device, batch, steps, repeats)
+
+
+MEASURES: dict[str, Callable[[str, int, int, int], dict[str, Any]]] = {
+    "overhead": overhead,
+    "inversion": inversion,
+    "scaling": scaling,
+}
+ALONE = ("overhead", "inversion")  # measured when nothing is named: they start no processes
 
 
 class Clock:

@@ -1,0 +1,90 @@
+"""What the benchmark itself costs: more workers, a schedule of many, and the share of time that is not the methods'.
+
+All on the embedded shapes with a short ``reconstruct``, in worker processes with one thread each, timed from when
+every worker is ready to when the last item is written.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from counterlens.benchmarks import runner, units
+from counterlens.benchmarks.engines.local import Processes
+from counterlens.benchmarks.plan import plan
+from counterlens.benchmarks.protocol import Protocol
+from counterlens.benchmarks.suite import Suite
+from counterlens.core.engine import Session
+
+SHAPES = {"data": "domain:shapes", "classifier": "domain:shapes", "judge": "domain:shapes-judge"}
+WORKERS = 64
+UNITS = 20 * WORKERS  # of the simulated schedule, drawn from those that were recorded
+
+
+def scaling(device: str, batch: int, steps: int, repeats: int) -> dict[str, Any]:
+    """Two workers against one, in turns; and what their records say about overhead and larger crews."""
+    ratios, events = [], []
+    for _ in range(max(1, repeats // 2)):
+        seconds = {}
+        for workers in (1, 2):
+            seconds[workers], found = _timed(workers, batch, steps)
+            events += found
+        ratios.append(seconds[1] / seconds[2])
+    return {
+        "workers_speedup": float(np.median(ratios)),
+        "workers_speedup_runs": ratios,
+        "bench_overhead": overhead(events),
+        "schedule_efficiency": schedule(events),
+        "schedule_workers": WORKERS,
+    }
+
+
+def _timed(workers: int, batch: int, steps: int) -> tuple[float, list[dict[str, Any]]]:
+    """Seconds of the work, and the events of its units with the seconds of their items."""
+    protocol = Protocol(**SHAPES, limit=12 * batch, batch=batch, model="domain:shapes/ddpm", metrics=("flip_rate",))
+    suite = Suite(name="scaling", summary="scaling", protocol=protocol, controls=())
+    from counterlens.core.registry import load
+
+    with tempfile.TemporaryDirectory() as folder:
+        planned = plan(suite, ["reconstruct"], Session(load(third_party=False)), device="cpu", steps=steps)
+        bench = runner.start(planned, Path(folder))
+        crew = Processes(bench.run.manifest, bench.run.path, ["cpu"] * workers)
+        try:
+            while len(crew.idle()) < workers:
+                crew.listen(0.5)
+            begun = time.perf_counter()
+            runner.Runner(bench, crew).work()
+            spent = time.perf_counter() - begun
+        finally:
+            crew.close()
+        return spent, _events(bench)
+
+
+def _events(bench: runner.Bench) -> list[dict[str, Any]]:
+    """Finished units in their order, each with the seconds that its items say; the first of a hand loads networks."""
+    records, seen, found = bench.records(), set(), []
+    for event in bench.run.events():
+        if event["event"] == "done":
+            items = [records[row][k] for row in event["rows"] for k in range(*event["images"])]
+            own = sum(record["seconds"] - record["seconds_reused"] for record in items if record)
+            found.append({**event, "own": own, "loads": event["hand"] not in seen})
+            seen.add(event["hand"])
+    return found
+
+
+def overhead(events: Sequence[Mapping[str, Any]]) -> float:
+    """The share above the methods' own time, of units that did not have to load networks."""
+    warm = [event for event in events if not event["loads"]]
+    return sum(event["seconds"] for event in warm) / sum(event["own"] for event in warm) - 1
+
+
+def schedule(events: Sequence[Mapping[str, Any]], seed: int = 0) -> float:
+    """The efficiency of many workers on units drawn from the recorded ones, of which only the mean is known before."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice([event["seconds"] for event in events], UNITS)
+    return units.efficiency(drawn.tolist(), WORKERS, [1.0] * UNITS)
