@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from counterlens.benchmarks.folders import Folder, Listed
 from counterlens.core.digest import image_digest
 from counterlens.core.domain import Domain
 from counterlens.core.errors import UsageError, unknown
@@ -38,15 +39,16 @@ class Job:
 
 
 def open_data(uri: str, registry: Registry) -> type[Domain] | Domain:
-    """The data behind a URI: a domain, or whatever a plugin opens that can do what a domain can."""
+    """The data behind a URI, as something that can do what a domain can; UsageError for what nobody opens."""
     where = parse(uri)
     if where.scheme == "domain":
         return registry.domain(where.path)
+    if where.scheme in ("folder", ""):
+        return Folder.open(where)
     found = registry.pm.hook.counterlens_open_dataset(uri=uri)
     if found is None:
-        known = {scheme for plugin in registry.pm.get_plugins() for scheme in getattr(plugin, "DATA_SCHEMES", ())}
-        raise unknown("data scheme", where.scheme or uri, {"domain", *known})
-    return found
+        raise unknown("data scheme", where.scheme, ("domain", "folder"))
+    return Listed(found)
 
 
 def asked_of(data: Any, job: Job, protocol: Protocol) -> Asked:

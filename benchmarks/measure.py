@@ -84,7 +84,8 @@ def measured(
     known = columns(chosen, about)
     data = open_data(protocol.data, registry)
     sources = [_tensor(asked_of(data, job, protocol).picture.pixels) for job in jobs]
-    extras = [_known(data, job) for job in jobs]
+    known_of = _known if any(metric.wanted() & {"truth", "factors"} for metric in chosen) else _nothing
+    extras = [known_of(data, job) for job in jobs]
     values, sets = {}, []
     for row, found in records.items():
         pairs = list(_pairs(folder, found, sources, extras))
@@ -127,6 +128,11 @@ def _known(data: Any, job: Job) -> dict[str, Any]:
         "truth": None if truth is None else _tensor(truth),
         "factors": dict(data.sample(job.index, job.split).factors),
     }
+
+
+def _nothing(data: Any, job: Job) -> dict[str, Any]:
+    """No metric asks."""
+    return {}
 
 
 def _picture(path: Path) -> Any:

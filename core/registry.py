@@ -38,7 +38,6 @@ BUILT_IN = tuple(
         "maskers",
         "metrics",
         "classifiers",
-        "datasets",
         "methods",
         "embedded",
     )

@@ -73,3 +73,16 @@ def test_one_class_is_not_enough(registry, tmp_path):
     draw(tmp_path / "cat", 2)
     with pytest.raises(UsageError, match="at least two classes"):
         open_data(f"folder:{tmp_path}", registry)
+
+
+def test_a_data_set_of_a_plugin_is_split_by_its_groups(tmp_path):
+    from counterlens.benchmarks.folders import Listed
+    from counterlens.core.datasets import Dataset, Example
+
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    examples = tuple(Example(f"{k}", "ab"[k % 2], f"patient {k // 4}", lambda: pixels) for k in range(200))
+    data = Listed(Dataset("x:y", ("a", "b"), lambda: examples, lambda: ""))
+    groups = [{example.group for example in data.parts[split]} for split in ("train", "validation", "test")]
+    assert sum(data.length(split) for split in ("train", "validation", "test")) == 200
+    assert all(groups) and not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
+    assert data.sample(0, "test").label in ("a", "b") and data.target_for("b") == "a"

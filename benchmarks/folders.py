@@ -1,16 +1,20 @@
-"""``folder:DIR``: pictures in a sub-folder a class, split into train, validation and test."""
+"""Data that is no domain, split into train, validation and test: folders of pictures, and what plugins list."""
 
 from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from counterlens.core.domain import Domain, Sample
 from counterlens.core.errors import UsageError, unknown
 from counterlens.core.uri import Uri
+
+if TYPE_CHECKING:
+    from counterlens.core.datasets import Dataset
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
@@ -73,6 +77,26 @@ class Folder(Domain):
         return self.files[split]
 
 
+class Listed(Domain):
+    """A data set of a plugin (core/datasets.py), each image put into a split by the hash of its group."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.labels, self.name = dataset.labels, dataset.uri  # type: ignore[misc]
+        examples = sorted(dataset.examples, key=lambda example: _digest(example.id))
+        self.parts = {split: [e for e in examples if _share(_digest(e.group)) == split] for split in SPLITS}
+
+    def length(self, split: str = "test") -> int:  # type: ignore[override]
+        return len(self.parts[split])
+
+    def sample(self, index: int, split: str = "test") -> Sample:  # type: ignore[override]
+        example = self.parts[split][index]
+        return Sample(pixels=example.read(), label=example.label)
+
+    def target_for(self, label: str) -> str:  # type: ignore[override]
+        """The next class in their order."""
+        return self.labels[(self.labels.index(label) + 1) % len(self.labels)]
+
+
 def _classes(folder: Path) -> dict[str, list[Path]]:
     """{class: its pictures, sorted}."""
     found = {}
@@ -102,11 +126,20 @@ def _shuffled(paths: list[Path]) -> list[Path]:
 
 
 def _hash(path: Path) -> str:
-    return hashlib.sha256(f"{path.parent.name}/{path.name}".encode()).hexdigest()
+    return _digest(f"{path.parent.name}/{path.name}")
 
 
 def _share_of(path: Path) -> str:
-    at, low = int(_hash(path)[:8], 16) / 16**8, 0.0
+    return _share(_hash(path))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _share(digest: str) -> str:
+    """The split of a hash."""
+    at, low = int(digest[:8], 16) / 16**8, 0.0
     for split, share in SHARES:
         low += share
         if at < low:
