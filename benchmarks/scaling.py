@@ -6,9 +6,11 @@ every worker is ready to when the last item is written.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ def scaling(device: str, batch: int, steps: int, repeats: int) -> dict[str, Any]
         "workers_speedup_runs": ratios,
         "bench_overhead": overhead(events),
         "schedule_efficiency": schedule(events),
+        "schedule_efficiency_blind": schedule(events, known=False),
         "schedule_workers": WORKERS,
     }
 
@@ -53,7 +56,8 @@ def _timed(workers: int, batch: int, steps: int) -> tuple[float, list[dict[str, 
     with tempfile.TemporaryDirectory() as folder:
         planned = plan(suite, ["reconstruct"], Session(load(third_party=False)), device="cpu", steps=steps)
         bench = runner.start(planned, Path(folder))
-        crew = Processes(bench.run.manifest, bench.run.path, ["cpu"] * workers)
+        with _cache(folder):  # its own: what the first run made must not help the second
+            crew = Processes(bench.run.manifest, bench.run.path, ["cpu"] * workers)
         try:
             while len(crew.idle()) < workers:
                 crew.listen(0.5)
@@ -63,6 +67,18 @@ def _timed(workers: int, batch: int, steps: int) -> tuple[float, list[dict[str, 
         finally:
             crew.close()
         return spent, _events(bench)
+
+
+@contextmanager
+def _cache(folder: str) -> Iterator[None]:
+    before = os.environ.get("COUNTERLENS_CACHE")
+    os.environ["COUNTERLENS_CACHE"] = str(Path(folder) / "cache")
+    try:
+        yield
+    finally:
+        os.environ.pop("COUNTERLENS_CACHE")
+        if before is not None:
+            os.environ["COUNTERLENS_CACHE"] = before
 
 
 def _events(bench: runner.Bench) -> list[dict[str, Any]]:
@@ -83,8 +99,9 @@ def overhead(events: Sequence[Mapping[str, Any]]) -> float:
     return sum(event["seconds"] for event in warm) / sum(event["own"] for event in warm) - 1
 
 
-def schedule(events: Sequence[Mapping[str, Any]], seed: int = 0) -> float:
-    """The efficiency of many workers on units drawn from the recorded ones, of which only the mean is known before."""
+def schedule(events: Sequence[Mapping[str, Any]], seed: int = 0, known: bool = True) -> float:
+    """The efficiency of many workers on units drawn from the recorded ones, longest first; not ``known``: as if all
+    were expected to take as long as each other."""
     rng = np.random.default_rng(seed)
     drawn = rng.choice([event["seconds"] for event in events], UNITS)
-    return units.efficiency(drawn.tolist(), WORKERS, [1.0] * UNITS)
+    return units.efficiency(drawn.tolist(), WORKERS, None if known else [1.0] * UNITS)

@@ -181,10 +181,9 @@ class Ray:
             raise MissingError(GONE.format(f"nothing answers at {self.head}")) from None
 
     def close(self) -> None:
-        """Stop the actors, and the cluster if it is ours; of one that is gone there is nothing to stop."""
-        if self.gone:
-            return
-        for hand in getattr(self, "hands", ()):
+        """Stop the actors, and the cluster if it is ours. One that is gone is left at once: Ray would end this process
+        after a minute without its head."""
+        for hand in () if self.gone else getattr(self, "hands", ()):
             with suppress(Exception):
                 self.ray.kill(hand.actor)
         with suppress(Exception):
