@@ -13,7 +13,7 @@ from counterlens.benchmarks.protocol import Protocol
 from counterlens.benchmarks.suite import Suite
 from counterlens.core.errors import MissingError
 from counterlens.core.measuring import Context
-from counterlens.core.metrics import Column, Measure, Pair, columns, evaluate, evaluate_sets, unavailable
+from counterlens.core.metrics import Column, Measure, Pair, columns, evaluate, unavailable
 
 if TYPE_CHECKING:
     from counterlens.core.registry import Registry
@@ -101,9 +101,9 @@ def _sets(
     chosen: Sequence[Measure], jobs: Sequence[Job], sources: Sequence[Any], pairs: Sequence[Pair], about: Context
 ) -> list[dict[str, Any]]:
     """Set metrics of a row: its counterfactuals against all real images of the run."""
-    reals = [(job.digest, source) for job, source in zip(jobs, sources, strict=True)]
-    fakes = [(pair.digest, pair.counterfactual) for pair in pairs]
-    return [{**row, "ci95": None} for row in evaluate_sets(chosen, reals, fakes, about)]
+    reals = [(f"{job.name} > {job.target}", source) for job, source in zip(jobs, sources, strict=True)]
+    fakes = [(pair.subject, pair.counterfactual) for pair in pairs]
+    return statistics.set_rows(chosen, reals, fakes, about, seed=about.seed)
 
 
 def _pairs(

@@ -37,7 +37,9 @@ class Carried:
     def finished(self, item: str) -> dict[str, Any] | None:
         return None
 
-    def write_item(self, item: str, record: Mapping[str, Any], images: Mapping[str, Image.Image]) -> dict[str, Any]:
+    def write_item(
+        self, item: str, record: Mapping[str, Any], images: Mapping[str, Image.Image | bytes]
+    ) -> dict[str, Any]:
         self.items.append((item, dict(record), dict(images)))
         return dict(record)
 
