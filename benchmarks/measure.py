@@ -89,6 +89,8 @@ def measured(
     values, sets = {}, []
     for row, found in records.items():
         pairs = list(_pairs(folder, found, sources, extras))
+        if not pairs:
+            continue  # nothing is finished: there is no number
         values[row] = evaluate(chosen, pairs, about)
         sets += [{"method": row, **one} for one in _sets(chosen, jobs, sources, pairs, about)]
     image = {name: column for name, column in known.items() if column.scope == "image"}

@@ -160,6 +160,7 @@ def summary_of(
         "finished": sum(record is not None for record in every),
         "failed": sum(bool(record and record.get("failure")) for record in every),
         "skipped": {entry.name: entry.skipped for entry in bench.entries if entry.skipped},
+        "empty": [row for row in records if row not in found.values],
         "controls": [entry.name for entry in bench.entries if entry.control],
         "notes": bench.run.manifest["notes"],
         "rows": found.table,

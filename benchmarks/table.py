@@ -65,9 +65,9 @@ def parquet(rows: Sequence[Mapping[str, Any]]) -> bytes | None:
 
 
 def grid(summary: Mapping[str, Any]) -> tuple[list[str], list[str], dict[tuple[str, str], Mapping[str, Any]]]:
-    """(rows, metrics, cells): methods first, controls behind them."""
+    """(rows, metrics, cells): methods first, controls behind them, also those of which nothing is finished."""
     controls = set(summary["controls"])
-    names = list(dict.fromkeys(row["method"] for row in summary["rows"]))
+    names = list(dict.fromkeys([*(row["method"] for row in summary["rows"]), *summary["empty"]]))
     names = [*(n for n in names if n not in controls), *(n for n in names if n in controls)]
     metrics = list(dict.fromkeys(row["metric"] for row in summary["rows"]))
     return names, metrics, {(row["method"], row["metric"]): row for row in summary["rows"]}
