@@ -19,7 +19,10 @@ import click
 
 @click.command()
 @click.option(
-    "--only", type=click.Choice(["overhead", "inversion", "scaling"]), multiple=True, help="measure only this"
+    "--only",
+    type=click.Choice(["overhead", "inversion", "change-map", "scaling"]),
+    multiple=True,
+    help="measure only this",
 )
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--batch", default=8, show_default=True, type=click.IntRange(1))
@@ -107,12 +110,43 @@ def scaling(device: str, batch: int, steps: int, repeats: int) -> dict[str, Any]
     return measured(device, batch, steps, repeats)
 
 
+def change_map(device: str, batch: int, steps: int, repeats: int) -> dict[str, Any]:
+    """What holding a change map adds to a step: time outside the U-Net with it less without, over the U-Net's own."""
+    import torch
+
+    from counterlens.core.lock import Lock
+    from counterlens.core.loop import denoise
+    from counterlens.core.types import Inversion
+
+    net, clock, x, grid = _subject(device, batch, steps)
+    cond, rows = {"free": x.new_zeros(batch, 0)}, tuple(range(batch))
+    change = torch.rand(batch, 1, *x.shape[-2:], generator=torch.Generator().manual_seed(1)).to(device)
+    image = torch.zeros_like(x)
+    lock = Lock(change, 1 - change, image, image, (change > 0).to(x.dtype), 999.0)
+    added = []
+
+    def outside(editors: list[Any]) -> tuple[float, float]:
+        spent, begun = clock.seconds, _now(device)
+        for _frame in denoise(net, x, grid, cond, editors, rows=rows):
+            pass
+        unet = clock.seconds - spent
+        return _now(device) - begun - unet, unet
+
+    with torch.no_grad():
+        for _ in range(repeats + 1):
+            held = lock.hold(Inversion(x, grid), net)
+            (plain, first), (locked, second) = outside([]), outside([held])
+            added.append((locked - plain) / (first + second) * 2)
+    return {"overhead": statistics.median(added[1:]), "overhead_runs": added[1:], "batch": batch, "steps": steps}
+
+
 MEASURES: dict[str, Callable[[str, int, int, int], dict[str, Any]]] = {
     "overhead": overhead,
     "inversion": inversion,
+    "change-map": change_map,
     "scaling": scaling,
 }
-ALONE = ("overhead", "inversion")  # measured when nothing is named: they start no processes
+ALONE = ("overhead", "inversion")  # measured when nothing is named: no processes, and one figure of each name
 
 
 class Clock:

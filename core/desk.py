@@ -141,6 +141,7 @@ class Desk:
                 found.strength[row],
                 found.tried[row],
                 None if scene.change_map is None else scene.change_map[row].cpu(),
+                None if scene.lock is None else scene.lock.alpha[row].cpu(),
                 shots=self._shots(scene.take([row]), found, row),
             )
             costs = {**costs_of(scene, row), "peak_bytes": _peak(self.pipeline.device), "rows": rows}

@@ -57,10 +57,13 @@ class Fitted:
     box: tuple[int, int, int, int]
     inner: tuple[int, int, int, int]
 
-    def place(self, picture: Picture, edited: np.ndarray) -> np.ndarray:
+    def place(
+        self, picture: Picture, edited: np.ndarray, free: np.ndarray | None = None, within: np.ndarray | None = None
+    ) -> np.ndarray:
         """The photograph uint8 [H,W,3] with the change of ``edited`` (uint8 [S,T,3]) put back where it was cut out.
 
-        Only the difference is enlarged, so pixels that did not change keep the photograph's own values.
+        Only the difference is enlarged, so pixels that did not change keep the photograph's own values. Enlarging
+        spreads it a little: nothing changes where ``free`` [S,T] is 0, or ``within`` [H,W], at the photograph's own size.
         """
         left, top, right, bottom = self.inner
         change = (edited.astype(np.float32) - self.pixels.astype(np.float32))[top:bottom, left:right]
@@ -68,7 +71,12 @@ class Fitted:
         planes = [_resize(Image.fromarray(change[..., c].copy()), (x1 - x0, y1 - y0)) for c in range(3)]
         out = picture.pixels.astype(np.float32)
         out[y0:y1, x0:x1] += np.stack([np.asarray(p) for p in planes], -1)
-        return out.round().clip(0, 255).astype(np.uint8)
+        placed = out.round().clip(0, 255).astype(np.uint8)
+        kept = np.zeros(placed.shape[:2], bool) if within is None else within <= 0
+        if free is not None:
+            inside = Image.fromarray((free[top:bottom, left:right] > 0).astype(np.uint8))
+            kept[y0:y1, x0:x1] |= np.asarray(inside.resize((x1 - x0, y1 - y0), Image.Resampling.NEAREST)) == 0
+        return np.where(kept[..., None], picture.pixels, placed)
 
 
 def load(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:

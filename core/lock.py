@@ -18,7 +18,7 @@ from torch import Tensor
 from counterlens.core.levels import Estimate, Level
 from counterlens.core.maps import feathered, reduced
 from counterlens.core.network import Network, Step
-from counterlens.core.types import Inversion, Scene
+from counterlens.core.types import Condition, Inversion, Scene
 from counterlens.core.window import Box, Window, boxes_of
 
 TIE = 1e-6  # 1 - (1 - keep) is off by a rounding, and must still tie with the clock; greys are 1/255 apart
@@ -30,7 +30,8 @@ class Lock:
 
     ``change`` [B,1,H,W] in [0,1], ``keep`` [B,1,h,w] = 1 - change at the latents' size, ``x0`` [B,C,h,w] and
     ``image`` [B,3,H,W] the sources, ``alpha`` [B,1,H,W] the weight of the edited picture over its source, ``top``
-    the noisiest timestep of a whole trajectory. ``margin`` (shares of a side) makes the network look only at the box
+    the noisiest timestep of a whole trajectory. ``mixed``: edits are taken by the map, beside the network's answer
+    without them. ``margin`` (shares of a side) makes the network look only at the box
     that may change and so much around it; None shows it everything. ``stride``: sides of that box are multiples of it.
     """
 
@@ -46,6 +47,7 @@ class Lock:
     graded: bool = True
     restore: bool = True
     skip: bool = True
+    mixed: bool = False
     margin: float | None = None
     stride: int = 1
 
@@ -145,8 +147,8 @@ class Lock:
         over = torch.where(self.alpha <= 0, self.image, over)
         return torch.where(self.alpha >= 1, image, over)
 
-    def hold(self, inversion: Inversion, net: Network) -> Held:
-        """The lock on one trajectory, as the loop's last editor."""
+    def hold(self, inversion: Inversion, net: Network, cond: Condition | None = None, combine: Any = None) -> Held:
+        """The lock on one trajectory, as the loop's last editor; ``cond`` and ``combine`` are the source's own."""
         grid = inversion.grid
         first = grid[0]
         eps = (inversion.x - first.a * self.x0) / first.s
@@ -154,7 +156,7 @@ class Lock:
         start = self.start(grid)
         if self.margin is not None and start < len(grid) - 1:
             net = Window(**{**vars(net), "boxes": tuple(self.boxes()), "behind": self.x0})
-        held = Held(self, net, inversion.x, start, eps, path)
+        held = Held(self, net, inversion.x, start, eps, path, cond, combine)
         return held if start == 0 or start >= len(grid) - 1 else replace(held, x=held.state(start, grid[start], None))
 
 
@@ -197,6 +199,8 @@ class Held:
     start: int
     eps: Tensor
     path: tuple[Tensor, ...] | None
+    cond: Condition | None = None
+    combine: Any = None
     kept: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     def weight(self, step: Step) -> Tensor:
@@ -226,6 +230,9 @@ class Held:
 
     def on_estimate(self, est: Estimate, step: Step) -> Estimate:
         """Estimate form: where locked, the clean image is the source and the noise is what is left of the state."""
+        if self.lock.mixed and self.cond is not None:
+            plain = self.net.estimate(replace(step, cond=self.cond), (), self.combine)
+            est = replace(est, x0=self.lock.mix(plain.x0, est.x0), eps=self.lock.mix(plain.eps, est.eps))
         if self.lock.form != "estimate":
             return est
         locked = self.weight(step) >= 1

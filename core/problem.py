@@ -130,7 +130,7 @@ class Problem:
         editors = [*(editor.bind(scene) for editor in self.editors), *extra_editors]
         net, x, start = scene.net, inversion.x, 0
         if scene.lock is not None:
-            held = scene.lock.hold(inversion, net)
+            held = scene.lock.hold(inversion, net, scene.cond, self.combiner)
             net, x, start = held.net, held.x, held.start
             editors.append(held)
             net.meter.left_out(scene.rows, start)

@@ -122,7 +122,7 @@ def to_pixels(image: Tensor) -> np.ndarray:
     return ((image / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
-def pictures_of(done: Counterfactual, place: Callable[[np.ndarray], np.ndarray] | None) -> dict[str, Image.Image]:
+def pictures_of(done: Counterfactual, place: Callable[..., np.ndarray] | None) -> dict[str, Image.Image]:
     """The files of an item: source, counterfactual, signed difference (grey is no change), map, and the photograph
     with the counterfactual put back, where it was cropped or scaled."""
     after, before = to_pixels(done.image), done.item.pixels
@@ -133,7 +133,8 @@ def pictures_of(done: Counterfactual, place: Callable[[np.ndarray], np.ndarray] 
         "difference": Image.fromarray(difference.round().astype(np.uint8)),
     }
     if place is not None:
-        pictures["photo"] = Image.fromarray(place(after))
+        free = None if done.alpha is None else done.alpha[0].cpu().numpy()
+        pictures["photo"] = Image.fromarray(place(after, free))
     if done.map is not None:
         pictures["mask"] = Image.fromarray((done.map[0] * 255).round().byte().cpu().numpy())
     return pictures

@@ -39,7 +39,7 @@ class Ready:
     target: int
     caption: str = ""
     map: Tensor | None = None
-    place: Callable[[np.ndarray], np.ndarray] | None = None
+    place: Callable[..., np.ndarray] | None = None
     failure: str | None = None
 
 
@@ -51,7 +51,7 @@ def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, 
     fitted = [fit(one.picture, pipeline.size, prepared.request.fit) for one in prepared.asked]
     images = torch.stack([to_tensor(f.pixels) for f in fitted])
     before = _score(classifier, images, pipeline.device, prepared.request.batch)
-    change = _map(prepared, pipeline.size)
+    change, own = _map(prepared, pipeline.size), _own(prepared)
     common = digest(
         {
             "settings": prepared.request.settings(),
@@ -67,7 +67,7 @@ def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, 
         source, target = int(p.argmax()), _target(one.target or prepared.request.target, classifier, p)
         same = f"{one.name} is already decided as {labels[target]!r} (p = {p[target]:.2f}): nothing to explain"
         item = _item(one, view, labels, target, common)
-        place = None if view.pixels.shape == one.picture.pixels.shape else partial(view.place, one.picture)
+        place = None if view.pixels.shape == one.picture.pixels.shape else partial(view.place, one.picture, within=own)
         failure = same if source == target else None
         ready.append(Ready(item, image, p, source, target, one.caption, change, place, failure))
     return ready
@@ -108,6 +108,16 @@ def _map(prepared: Prepared, size: tuple[int, int]) -> Tensor | None:
     if not prepared.request.map:
         return None
     return torch.from_numpy(read_map(prepared.request.map).fitted(size, prepared.request.fit))[None]
+
+
+def _own(prepared: Prepared) -> np.ndarray | None:
+    """The map of the request at the photographs' own size, where it alone says what may change, and by the pixel."""
+    if not prepared.request.map:
+        return None
+    alone = any(
+        e.name == "change-map" and not (e.source or e.feather) and e.composite for e in prepared.composition.editors
+    )
+    return read_map(prepared.request.map).values if alone else None
 
 
 def seed_of(item: Item, seed: int) -> int:

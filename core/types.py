@@ -128,7 +128,10 @@ class Inversion:
 
 @dataclass(frozen=True)
 class Counterfactual:
-    """What became of one image. ``image`` [3,H,W] in [-1,1]; probabilities are the explained classifier's, [K]."""
+    """What became of one image. ``image`` [3,H,W] in [-1,1]; probabilities are the explained classifier's, [K].
+
+    ``map`` [1,H,W] where it might change, ``alpha`` [1,H,W] the weight of the edited picture over its source.
+    """
 
     item: Item
     image: Tensor
@@ -139,6 +142,7 @@ class Counterfactual:
     strength: float | None = None
     tried: tuple[Mapping[str, float | None], ...] = ()
     map: Tensor | None = None
+    alpha: Tensor | None = None
     failure: str | None = None
     shots: tuple[Shot, ...] = ()
 

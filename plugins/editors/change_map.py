@@ -47,6 +47,9 @@ class ChangeMap(Editor):
     reduce: Literal["area", "max", "min", "smooth"] = Field(
         "area", description="how the map gets to the latents' size: averages, any change wins, any keeping wins, …"
     )
+    mixed: bool = Field(
+        False, description="take every edit by the map, beside the network's answer without it (asks twice a step)"
+    )
     restore: bool = Field(True, description="what is kept fully is the source's after the last step, bit by bit")
     composite: bool = Field(True, description="put the decoded picture over the source where nothing may change")
     feather: float = Field(0.0, description="pixels outside the map over which it fades into the source", ge=0)
@@ -96,7 +99,7 @@ class ChangeMap(Editor):
         """The scene with this change map [B,1,H,W] in [0,1], and the lock that holds what it keeps."""
         from counterlens.core.lock import locked
 
-        options = ("clock", "form", "reference", "graded", "restore", "skip", "reduce", "feather", "composite")
+        options = ("clock", "form", "reference", "graded", "mixed", "restore", "skip", "reduce", "feather", "composite")
         margin = self.context if self.crop else None
         scene = locked(scene, change * self.strength, margin=margin, **{name: getattr(self, name) for name in options})
         shares = (change > 0).float().mean((1, 2, 3))

@@ -1,5 +1,8 @@
 """The fan of strengths and the preview of a map, on the embedded shapes."""
 
+import shlex
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -50,3 +53,13 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(cli, tmp_path, options
     done = cli("fan", "shapes:0", *options, "--out", tmp_path / "f.png")
     assert done.code == 2 and words in done.err, done.err
     assert done.err.count("error") == 1 and not (tmp_path / "f.png").exists()
+
+
+def test_the_commands_of_the_how_to_page_plan(cli, tmp_path):
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "change-maps.md"
+    commands = [shlex.split(line) for line in page.read_text().splitlines() if line.startswith("counterlens explain")]
+    Image.fromarray(np.full((32, 32), 200, np.uint8)).save("map.png")
+    assert len(commands) >= 7
+    for _, *words in commands:
+        done = cli(*words, "--dry-run")
+        assert done.code == 0, (words, done.err)

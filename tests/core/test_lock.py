@@ -304,6 +304,38 @@ def test_13_mixtures_end_where_the_map_does(problem):
     assert torch.equal(held(free, uniform(free, 0.0)).scene.lock.limit(h), h)
 
 
+class Shifted:
+    """An edit of the clean estimate, as an editor of a method."""
+
+    mixes = True
+
+    def bind(self, scene):
+        return self
+
+    def on_estimate(self, est, step):
+        return replace(est, x0=est.x0 + 0.3)
+
+
+@torch.no_grad()
+def test_13_an_edit_taken_by_the_map_is_the_plain_answer_at_0_and_the_edit_at_1(problem):
+    """Greys that nobody locks (a start behind their release): the edit's share is the map's."""
+    free = under(problem, inverter=Noise(), editors=(Shifted(),))
+    plain, edited = run(free.with_(editors=())), run(free)
+    assert torch.equal(run(held(free, uniform(free, 0.0), mixed=True)), edited)
+    calls = free.scene.net.meter.calls
+    inversion = replace(free.invert(), grid=free.scene.grid[:2])  # one step
+    ends = [walk(p, inversion) for p in (free.with_(editors=()), free, held(free, uniform(free, 0.7), mixed=True))]
+    lock = held(free, uniform(free, 0.7)).scene.lock
+    w = lock.weight(Step(0, 1, *inversion.grid, inversion.x, {}))
+    source = inversion.grid[1].noise(
+        free.scene.x0, (inversion.x - inversion.grid[0].a * free.scene.x0) / inversion.grid[0].s
+    )
+    expected = ends[0] + 0.3 * (ends[1] - ends[0])
+    expected = (1 - w) * expected + w * source / inversion.grid[1].a
+    torch.testing.assert_close(ends[2], expected, atol=1e-5, rtol=1e-5)
+    assert free.scene.net.meter.calls - calls == 4 and not torch.equal(plain, edited)
+
+
 @torch.no_grad()
 def test_a_window_is_asked_where_it_looks_and_pooled_there(problem):
     free = under(problem, batch=2)

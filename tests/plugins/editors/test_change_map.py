@@ -210,3 +210,61 @@ def test_other_methods_pieces_compose(problem_of):
     still = (free.scene.change_map == 0).expand_as(found.x0)
     assert torch.equal(found.x0[still], free.scene.x0[still]) and not torch.equal(found.x0, free.scene.x0)
     assert replace(free.scene, lock=None).picture(found.x0).shape == free.scene.image.shape
+
+
+METHODS = sorted(name for name, method in REGISTRY.entries["method"].items() if not method.control)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_keeps_what_the_map_keeps(method, tmp_path):
+    """With its own pieces on the embedded pipeline that it prefers; the search is cut down to one short walk."""
+    mask = np.zeros((32, 32), np.uint8)
+    mask[:, 10:] = 255
+    Image.fromarray(mask).save(tmp_path / "map.png")
+    search = "per-step strength=0.05" if REGISTRY.method(method).guidance else "once"
+    request = Request(
+        images=("shapes:0", "shapes:2"),
+        method=method,
+        search=search,
+        steps=5,
+        map=str(tmp_path / "map.png"),
+        editors=("change-map",),
+    )
+    records = list(explain(request, REGISTRY, out=tmp_path / "runs", pool=POOL))
+    assert [record["failure"] for record in records] == [None, None]
+    assert all(record["kept_max"] == 0 and record["l1"] > 0 for record in records)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+def test_black_pixels_of_a_photograph_keep_their_bytes_at_its_own_size(folders, tmp_path, fit):
+    """A photograph of another size than the pipeline's: enlarging the change must not carry it over the map's edge."""
+    from skimage import data
+
+    photo = data.astronaut()[40:340, 60:460]
+    y, x = np.mgrid[: photo.shape[0], : photo.shape[1]]
+    mask = (((y - 120) ** 2 + (x - 165) ** 2 < 90**2) * 255).astype(np.uint8)
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    Image.fromarray(mask).save(tmp_path / "map.png")
+    shared = {"images": (str(tmp_path / "photo.png"),), "model": folders("ddpm"), "classifier": "domain:shapes"}
+    shared |= {"method": "guided", "steps": 4, "search": "per-step strength=0.1", "fit": fit, "force": True}
+    (own,) = explain(
+        Request(**shared, map=str(tmp_path / "map.png"), editors=("change-map",)),
+        REGISTRY,
+        out=tmp_path / "a",
+        pool=POOL,
+    )
+    (coarse,) = explain(
+        Request(**shared, editors=("change-map source='strips strengths=0,1'",)),
+        REGISTRY,
+        out=tmp_path / "b",
+        pool=POOL,
+    )
+    changed = [
+        np.ptp([photo, np.asarray(Image.open(photo_of(record)))], axis=0).max(-1) > 0 for record in (own, coarse)
+    ]
+    assert not changed[0][mask == 0].any() and changed[0][mask > 0].mean() > 0.5
+    assert not changed[1][:, :140].any() and changed[1].mean() > 0.2
+
+
+def photo_of(record):
+    return record["counterfactual"].replace("counterfactual.png", "photo.png")
