@@ -63,7 +63,7 @@ class Fitted:
         """The photograph uint8 [H,W,3] with the change of ``edited`` (uint8 [S,T,3]) put back where it was cut out.
 
         Only the difference is enlarged, so pixels that did not change keep the photograph's own values. Enlarging
-        spreads it a little: nothing changes where ``free`` [S,T] is 0, or ``within`` [H,W], at the photograph's own size.
+        spreads it a little: nothing changes where ``free`` [S,T] is 0, or ``within`` [H,W] of the photograph.
         """
         left, top, right, bottom = self.inner
         change = (edited.astype(np.float32) - self.pixels.astype(np.float32))[top:bottom, left:right]
