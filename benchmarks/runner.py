@@ -162,7 +162,19 @@ def summary_of(
         "skipped": {entry.name: entry.skipped for entry in bench.entries if entry.skipped},
         "empty": [row for row in records if row not in found.values],
         "controls": [entry.name for entry in bench.entries if entry.control],
-        "notes": bench.run.manifest["notes"],
+        "notes": [*bench.run.manifest["notes"], *over_budget(bench, records)],
         "rows": found.table,
         "tests": found.tests,
     }
+
+
+def over_budget(bench: Bench, records: Mapping[str, Sequence[Mapping[str, Any] | None]]) -> list[str]:
+    """A line for every row with items that cost more than the protocol's budget."""
+    found = []
+    for row, items in records.items():
+        costs = [r["unet_evaluations"] + r["gradient_evaluations"] for r in items if r]
+        over = sum(cost > bench.protocol.budget for cost in costs) if bench.protocol.budget else 0
+        if over:
+            budget = f"the budget of {bench.protocol.budget} evaluations"
+            found.append(f"{row}: {over} of {len(costs)} items cost more than {budget}: compare with care")
+    return found

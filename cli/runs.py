@@ -131,6 +131,31 @@ def diff(first: str, second: str, out: str, as_json: bool) -> None:
 
 
 @runs.command()
+@click.argument("names", nargs=-1, required=True, metavar="RUN…")
+@where
+@options.as_json
+def leaderboard(names: tuple[str, ...], out: str, as_json: bool) -> None:
+    """Methods over several runs of bench by their mean rank; what is absent from a suite takes its last rank."""
+    from counterlens.benchmarks.leaderboard import leaderboard as ranked
+
+    suites = {}
+    for name in names:
+        found = opened(name, out)
+        suites[f"{found.manifest.get('suite')} ({found.name})"] = _table(found)
+    render.rows(ranked(suites), ("method", "mean_rank", "first", "tables"), as_json, "no method has a number")
+
+
+def _table(run: Run) -> list[dict[str, Any]]:
+    """The rows of a run's table, as last written."""
+    from counterlens.core.errors import UsageError
+
+    try:
+        return json.loads((run.path / "report.json").read_bytes())["rows"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(f"{run.name}: no table of a benchmark; see: counterlens runs report {run.name}") from None
+
+
+@runs.command()
 @click.argument("run")
 @where
 @click.option("--to", type=click.Path(file_okay=False), help="Folder of the study; study in the run's if not given.")

@@ -148,3 +148,33 @@ def test_a_claim_of_a_dead_process_is_taken_over(tmp_path):
         os.utime(tmp_path / "far", (0, 0))
         assert mine.take("far")
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_record_says_so(begin, work, suite, monkeypatch):
+    import torch
+
+    from counterlens.core.network import Network
+
+    how = {"model": "domain:shapes/ddpm", "steps": 4, "controls": ()}
+    whole = work(begin(suite(limit=4, batch=4), ("reconstruct",), "whole", **how))["reconstruct"]
+    answer, sizes = Network._answer, []
+
+    def small(self, step, editors, combine):
+        sizes.append(len(step.x))
+        if len(step.x) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return answer(self, step, editors, combine)
+
+    monkeypatch.setattr(Network, "_answer", small)
+    monkeypatch.setenv("COUNTERLENS_CACHE", str(begin(suite(), ("identity",), "other").run.path / "cache"))
+    halved = work(begin(suite(limit=4, batch=4), ("reconstruct",), "halved", **how))["reconstruct"]
+    assert max(sizes) == 4 and [record["failure"] for record in halved] == [None] * 4
+    assert {record["rows"] for record in whole} == {4} and {record["rows"] for record in halved} == {2}
+    for a, b in zip(whole, halved, strict=True):
+        assert a["p_target_after"] == pytest.approx(b["p_target_after"], abs=1e-3)
+
+    monkeypatch.setattr(
+        Network, "_answer", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
+    )
+    never = work(begin(suite(limit=2, batch=2), ("reconstruct",), "never", **how))["reconstruct"]
+    assert [record["failure"] for record in never] == ["CUDA out of memory"] * 2

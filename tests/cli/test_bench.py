@@ -141,3 +141,19 @@ def test_metrics_without_weights_are_listed_before_anything_runs(bench, cli, mon
     last = bench(*asked, "--skip-unavailable").rows[-1]
     assert {row["metric"] for row in last["rows"]} == {"l1"}
     assert [note.split(":")[1].strip() for note in last["notes"]] == ["lpips", "s3"]
+
+
+def test_methods_are_ranked_over_runs(bench, cli):
+    one = bench("--methods", "reconstruct", "--limit", 2, "--controls", "none", "--steps", 2, "--out", "one").rows[-1]
+    ranked = cli("runs", "leaderboard", one["run"], "--json")
+    assert ranked.code == 0 and ranked.rows == []  # controls take no part
+    assert cli("runs", "leaderboard", "nothing").code == 2
+
+
+def test_what_costs_more_than_the_budget_is_marked(cli, tmp_path):
+    protocol = "data: 'domain:shapes', classifier: 'domain:shapes', limit: 2, batch: 2, metrics: [l1], budget: 10"
+    (tmp_path / "s.yaml").write_text(f"name: s\nsummary: s\ncontrols: []\nprotocol: {{{protocol}}}\n")
+    done = cli("bench", "--suite", "s.yaml", "--methods", "pgd,identity", "--workers", 1, "--json")
+    assert done.code == 0, done.err
+    (note,) = done.rows[-1]["notes"]
+    assert note.startswith("pgd: 2 of 2 items cost more than the budget of 10 evaluations")
