@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from counterlens.plugins.embedded import data, export
 
@@ -42,10 +43,18 @@ def stable_diffusion(
     return torch.cat(parts)
 
 
-def kandinsky22(root: Path, images: Tensor, steps: int = 50, seed: int = 0, guidance: float = GUIDANCE) -> Tensor:
-    """One image for the CLIP embedding of each of the images [N,3,32,32] in [0,1]."""
+def kandinsky22(
+    root: Path, images: Tensor, steps: int = 50, seed: int = 0, guidance: float = GUIDANCE, moves: Tensor | None = None
+) -> Tensor:
+    """One image for the CLIP embedding of each of the images [N,3,32,32] in [0,1].
+
+    ``moves`` [N,D] are added to the embeddings on the unit sphere; lengths stay.
+    """
     pipe, generator = pipeline(root / "kandinsky22"), torch.Generator().manual_seed(seed)
     embeddings = export.embed_images(root, images * 2 - 1)
+    if moves is not None:
+        moved = normalize(normalize(embeddings, dim=1) + moves, dim=1)
+        embeddings = embeddings.norm(dim=1, keepdim=True) * moved
     zero = export.embed_images(root, torch.zeros(1, 3, 32, 32))
     parts = [
         pipe(image_embeds=e, negative_image_embeds=zero.expand_as(e), height=32, width=32, num_inference_steps=steps,
@@ -54,6 +63,14 @@ def kandinsky22(root: Path, images: Tensor, steps: int = 50, seed: int = 0, guid
     ]  # fmt: skip
     # as tensors, this pipeline gives images in [-1,1], unlike the others
     return (torch.cat(parts) / 2 + 0.5).clamp(0, 1)
+
+
+def toward(root: Path, domain: str, labels: Tensor) -> Tensor:
+    """What asks for a class where no word can: each class's mean unit embedding less that of the others."""
+    images, classes, _ = data.load(domain, "train-all")
+    units = normalize(export.embed_images(root, images[:2000] * 2 - 1), dim=1)
+    of = [classes[:2000] == c for c in range(len(data.classes(domain)))]
+    return torch.stack([units[rows].mean(0) - units[~rows].mean(0) for rows in of])[labels]
 
 
 def asked(domain: str, count: int) -> tuple[Tensor, Tensor, list[str]]:

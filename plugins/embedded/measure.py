@@ -97,21 +97,27 @@ def of_pipeline(domain: str, root: Path, part: str, count: int, sheets: Path | N
         "images": count, "steps": 50, "precision": round(precision, 3), "recall": round(recall, 3),
         "real_precision": round(floor[0], 3), "real_recall": round(floor[1], 3),
     }  # fmt: skip
-    if part != "ddpm":
+    if part == "stable-diffusion":
         figures |= {"class_asked_for": accuracy(judge, made, labels), "guidance": generate.GUIDANCE}
-    if part == "kandinsky22" and domain == "shapes":
-        figures |= of_clear_classes(judge, made, labels)
+    if part == "kandinsky22":
+        moved = generate.kandinsky22(root, wanted, moves=generate.toward(root, domain, labels))
+        figures |= {"class_asked_for": accuracy(judge, moved, labels), "guidance": generate.GUIDANCE}
+        figures |= of_kept_classes(domain, judge, made, labels)
     return figures | memorised(made, held_out, train)
 
 
-def of_clear_classes(judge: nn.Module, made: Tensor, labels: Tensor) -> dict[str, object]:
-    """The same figure for images as far from the boundary as true counterfactuals are.
+def of_kept_classes(domain: str, judge: nn.Module, made: Tensor, labels: Tensor) -> dict[str, object]:
+    """How often an image comes back from its bare embedding as its own class.
 
-    An image asks for its class with an embedding, which says spikiness with an error; near the boundary that decides.
+    An embedding says spikiness with an error, which decides near the boundary: images as far from it as true
+    counterfactuals are counted apart.
     """
+    kept = {"class_kept": accuracy(judge, made, labels)}
+    if domain != "shapes":
+        return kept
     drawn = shapes.factors("test", len(labels))
     clear = torch.tensor([abs(drawn[i % len(drawn)].spikiness - 0.5) >= shapes.CLEAR for i in range(len(labels))])
-    return {"class_asked_for_clear": accuracy(judge, made[clear], labels[clear]), "clear_images": int(clear.sum())}
+    return kept | {"class_kept_clear": accuracy(judge, made[clear], labels[clear]), "clear_images": int(clear.sum())}
 
 
 @torch.no_grad()

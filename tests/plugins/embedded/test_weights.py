@@ -9,7 +9,7 @@ import torch
 from counterlens.core import registry
 from counterlens.core.classifier import open_classifier
 from counterlens.core.errors import MissingError, UsageError
-from counterlens.plugins.embedded import classifiers, data, shapes, store
+from counterlens.plugins.embedded import classifiers, data, nets, shapes, store
 
 torch.set_num_threads(1)
 FOUND = [(d, p) for d in ("shapes", "digits") for p in store.pipelines(d)]
@@ -103,3 +103,13 @@ def test_samples_and_truth(plugins):
     digit = plugins.domain("digits").sample(0)
     assert digit.label in digit.caption and digit.pixels.shape == (32, 32, 3)
     assert all(plugins.domain("digits").target_for(label) != label for label in plugins.domain("digits").labels)
+
+
+def test_the_difference_of_means_asks_for_a_class_of_the_image_embedding_pipeline():
+    from counterlens.plugins.embedded import generate
+
+    root, labels = store.WEIGHTS / "shapes", torch.arange(8) % 2
+    images = data.load("shapes", "test")[0][:8]
+    made = generate.kandinsky22(root, images, steps=20, moves=generate.toward(root, "shapes", labels))
+    judge = nets.load_net(root / "nets" / "judge.safetensors")[0]
+    assert (judge(made).argmax(1) == labels).sum() >= 7
