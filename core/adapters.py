@@ -32,6 +32,7 @@ def merge_adapters(unet: nn.Module, folders: Sequence[str], model: str) -> None:
     """Add the adapters to the weights of ``unet``, in order; UsageError for one of another base."""
     if not folders:
         return
+    check_adapters(folders)
     from counterlens.core.weights import fingerprint
 
     base = fingerprint(unet)  # of the weights as they are in the file: all adapters are of these

@@ -9,6 +9,7 @@ WORDS: dict[str, str] = {
     "pixels": "the loop runs on pixels",
     "latents": "the loop runs on the latents of an autoencoder",
     "text": "conditioned on a prompt",
+    "words": "one CLIP text encoder, whose input words can be learned",
     "image-embedding": "conditioned on an image embedding",
     "classes": "conditioned on a class label",
     "unconditional": "can be asked without any condition",

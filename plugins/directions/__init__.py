@@ -3,6 +3,7 @@
 from counterlens.core.hookspecs import hookimpl
 from counterlens.plugins.directions.lda import Lda
 from counterlens.plugins.directions.logistic import Logistic
+from counterlens.plugins.directions.matched import Matched
 from counterlens.plugins.directions.mean_difference import MeanDifference
 from counterlens.plugins.directions.neighbours import Neighbours
 from counterlens.plugins.directions.pca_cleaned import PcaCleaned
@@ -12,4 +13,4 @@ from counterlens.plugins.directions.text import Text
 
 @hookimpl
 def counterlens_directions():
-    return [MeanDifference, Lda, Logistic, Neighbours, PcaCleaned, Svd, Text]
+    return [MeanDifference, Matched, Lda, Logistic, Neighbours, PcaCleaned, Svd, Text]

@@ -6,8 +6,9 @@ from counterlens.plugins.editors.arithmetic_prediction import ArithmeticPredicti
 from counterlens.plugins.editors.change_map import ChangeMap
 from counterlens.plugins.editors.clamp import Clamp
 from counterlens.plugins.editors.toward import Toward
+from counterlens.plugins.editors.words import Words
 
 
 @hookimpl
 def counterlens_editors():
-    return [Arithmetic, ArithmeticPrediction, ChangeMap, Clamp, Toward]
+    return [Arithmetic, ArithmeticPrediction, ChangeMap, Clamp, Toward, Words]

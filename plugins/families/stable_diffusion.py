@@ -21,7 +21,7 @@ class StableDiffusion(Family):
     )
     parts: ClassVar[tuple[str, ...]] = ("unet", "scheduler", "vae", "text_encoder", "tokenizer")
     gives: ClassVar[frozenset[str]] = frozenset(
-        {"latents", "text", "null-branch", "mid-block", "attention", "cross-attention"}
+        {"latents", "text", "words", "null-branch", "mid-block", "attention", "cross-attention"}
     )
 
     @classmethod

@@ -4,8 +4,9 @@ from counterlens.core.hookspecs import hookimpl
 from counterlens.plugins.trainers.classifier import Classifier
 from counterlens.plugins.trainers.embeddings import Embeddings
 from counterlens.plugins.trainers.lora import Lora
+from counterlens.plugins.trainers.textual_inversion import TextualInversion
 
 
 @hookimpl
 def counterlens_trainers():
-    return [Classifier, Embeddings, Lora]
+    return [Classifier, Embeddings, Lora, TextualInversion]

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
 
 from counterlens.core.adapters import BASE, CONFIG, WEIGHTS
 from counterlens.core.digest import digest
 from counterlens.core.errors import UsageError
 from counterlens.core.files import explained, temporary, write_atomic
-from counterlens.core.levels import Level, rows
 from counterlens.core.weights import fingerprint
+from counterlens.plugins.trainers.encoding import denoising_loss
 
 if TYPE_CHECKING:
     from counterlens.core.training import Job
@@ -40,8 +39,6 @@ class Adaptation:
         self.pipeline = job.network
         self.unet: Any = self.pipeline.modules["unet"]
         self.base = fingerprint(self.unet)
-        # one less than there are: schedulers with an offset would step over the end
-        self.levels = self.pipeline.grid(int(self.pipeline.scheduler.config.num_train_timesteps) - 1)[:-1]
         self.folder = job.out.with_name(job.out.name + ".part")
         self.step, self.best = 0, float("inf")
         self.losses: list[list[float]] = []
@@ -135,19 +132,11 @@ class Adaptation:
 
     def loss(self, picked: Tensor, g: torch.Generator, dropout: float) -> Tensor:
         """[B]: mean squared error of the network's answer about noised images, in its own parametrisation."""
-        device, data = self.pipeline.device, self.data
-        x0 = data.x0[picked].to(device)
-        eps = torch.randn(x0.shape, generator=g).to(device)
-        at = torch.randint(len(self.levels), (len(picked),), generator=g)
-        level = rows([self.levels[int(i)] for i in at], device)
+        data = self.data
         cond = data.cond[picked].clone()
         cond[torch.rand(len(picked), generator=g) < dropout] = data.null[0]
-        extra = {name: value[picked].to(device) for name, value in data.extra.items()}
-        dtype = self.pipeline.dtype
-        t = torch.as_tensor(level.t, device=device)
-        out = self.pipeline.predict(level.noise(x0, eps).to(dtype), t, cond.to(device), extra)
-        wanted = target_of(level, x0, eps, self.pipeline.dynamics.kind)
-        return mse_loss(out[:, : self.pipeline.channels].float(), wanted, reduction="none").flatten(1).mean(1)
+        extra = {name: value[picked].to(self.pipeline.device) for name, value in data.extra.items()}
+        return denoising_loss(self.pipeline, data.x0[picked], cond, extra, g)
 
     @torch.no_grad()
     def validate(self) -> None:
@@ -233,12 +222,3 @@ class Adaptation:
             path.unlink()
         if self.folder.is_dir():
             self.folder.rmdir()
-
-
-def target_of(level: Level, x0: Tensor, eps: Tensor, kind: str) -> Tensor:
-    """What a network of this parametrisation should answer: the inverse of ``Level.split``."""
-    if kind == "epsilon":
-        return eps
-    if kind == "sample":
-        return x0
-    return eps - x0 if kind == "flow" else level.a * eps - level.s * x0

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from counterlens.core.errors import UsageError
 from counterlens.core.images import Picture, fit, to_tensor
+from counterlens.core.levels import Level
+from counterlens.core.levels import rows as level_rows
 from counterlens.core.splits import split
 
 if TYPE_CHECKING:
+    from counterlens.core.pipeline import Pipeline
     from counterlens.core.training import Job
 
 
@@ -26,6 +30,7 @@ class Encoded:
     null: Tensor
     extra: Mapping[str, Tensor]
     rows: Mapping[str, list[int]]
+    labels: tuple[str, ...] = ()
 
 
 @torch.no_grad()
@@ -56,4 +61,33 @@ def encode(job: Job, held: float, prompt: str, batch: int = 16) -> Encoded:
     null = pipeline.condition(torch.zeros(1, 3, *pipeline.size, device=pipeline.device), [""], ("null",))[0]["null"]
     rows = split(examples, {"train": 1 - held, "held": held}, job.seed)
     joined = {name: torch.cat([part[name] for part in extra]) for name in extra[0]}
-    return Encoded(torch.cat(x0), torch.cat(cond), null.cpu(), joined, rows)
+    return Encoded(
+        torch.cat(x0), torch.cat(cond), null.cpu(), joined, rows, tuple(example.label for example in examples)
+    )
+
+
+def denoising_loss(
+    pipeline: Pipeline, x0: Tensor, cond: Tensor, extra: Mapping[str, Tensor], g: torch.Generator
+) -> Tensor:
+    """[B]: mean squared error of the network's answer about images noised at random levels (Ho et al. 2020, eq. 14),
+    in its own parametrisation."""
+    # one level less than there are: schedulers with an offset would step over the end
+    levels = pipeline.grid(int(pipeline.scheduler.config.num_train_timesteps) - 1)[:-1]
+    device = pipeline.device
+    eps = torch.randn(x0.shape, generator=g).to(device)
+    at = torch.randint(len(levels), (len(x0),), generator=g)
+    level = level_rows([levels[int(i)] for i in at], device)
+    x0, cond = x0.to(device), cond.to(device)
+    t = torch.as_tensor(level.t, device=device)
+    out = pipeline.predict(level.noise(x0, eps).to(pipeline.dtype), t, cond, extra)
+    wanted = target_of(level, x0, eps, pipeline.dynamics.kind)
+    return mse_loss(out[:, : pipeline.channels].float(), wanted, reduction="none").flatten(1).mean(1)
+
+
+def target_of(level: Level, x0: Tensor, eps: Tensor, kind: str) -> Tensor:
+    """What a network of this parametrisation should answer: the inverse of ``Level.split``."""
+    if kind == "epsilon":
+        return eps
+    if kind == "sample":
+        return x0
+    return eps - x0 if kind == "flow" else level.a * eps - level.s * x0

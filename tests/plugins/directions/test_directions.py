@@ -10,6 +10,7 @@ from counterlens.core.registry import load
 
 REGISTRY = load(third_party=False)
 LINEAR = ("mean-difference", "lda", "logistic", "pca-cleaned k=1")
+LINEAR_FREE = ("matched k=3",)
 LOCAL = ("neighbours k=5", "svd rank=3")
 
 
@@ -28,7 +29,7 @@ def clouds(n=200, d=12, seed=0):
     return Pair(*parts)
 
 
-@pytest.mark.parametrize("name", LINEAR + LOCAL)
+@pytest.mark.parametrize("name", LINEAR + LINEAR_FREE + LOCAL)
 def test_a_step_goes_toward_the_target(name):
     pair, piece = clouds(), REGISTRY.make("direction", name)
     held = clouds(seed=1)

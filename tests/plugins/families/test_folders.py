@@ -142,7 +142,7 @@ def test_parts_that_are_not_needed_need_not_be_there(folder, open_pipeline):
 def test_unknown_dtype_and_adapters(folder, open_pipeline):
     with pytest.raises(UsageError, match="unknown dtype 'float61': did you mean 'float16'"):
         open_pipeline("stable-diffusion", folder, dtype="float61")
-    with pytest.raises(UsageError, match="adapters are not loaded"):
+    with pytest.raises(MissingError, match="adapter style: there is no such folder"):
         open_pipeline("stable-diffusion", folder, adapters=("style",))
 
 
