@@ -30,16 +30,17 @@ UNITS = 20 * WORKERS  # of the simulated schedule, drawn from those that were re
 
 def scaling(device: str, batch: int, steps: int, repeats: int) -> dict[str, Any]:
     """Two workers against one, in turns; and what their records say about overhead and larger crews."""
-    ratios, events = [], []
+    ratios, warm = [], []
+    events: list[dict[str, Any]] = []
     for _ in range(max(1, repeats // 2)):
-        seconds = {}
-        for workers in (1, 2):
-            seconds[workers], found = _timed(workers, batch, steps)
-            events += found
-        ratios.append(seconds[1] / seconds[2])
+        seconds, found = zip(*(_timed(workers, batch, steps) for workers in (1, 2)), strict=True)
+        events += [event for part in found for event in part]
+        ratios.append(seconds[0] / seconds[1])
+        warm.append(2 * _mean(found[0]) / _mean(found[1]))
     return {
         "workers_speedup": float(np.median(ratios)),
         "workers_speedup_runs": ratios,
+        "workers_speedup_warm": float(np.median(warm)),
         "bench_overhead": overhead(events),
         "schedule_efficiency": schedule(events),
         "schedule_efficiency_blind": schedule(events, known=False),
@@ -91,6 +92,11 @@ def _events(bench: runner.Bench) -> list[dict[str, Any]]:
             found.append({**event, "own": own, "loads": event["hand"] not in seen})
             seen.add(event["hand"])
     return found
+
+
+def _mean(events: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds of a unit of a worker that has its networks."""
+    return float(np.mean([event["seconds"] for event in events if not event["loads"]]))
 
 
 def overhead(events: Sequence[Mapping[str, Any]]) -> float:

@@ -35,14 +35,18 @@ def temporary(path: Path) -> Path:
     return path.with_name(f"{path.name}.tmp-{HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write, flush to the disk, rename. After any failure (OSError) the old file, if any, is still there and whole."""
+def write_atomic(path: Path, data: bytes, flush: bool = True) -> None:
+    """Write, flush to the disk, rename. After any failure (OSError) the old file, if any, is still there and whole.
+
+    Without ``flush`` a power cut may tear the file: for what is checked against a hash when it is read.
+    """
     part = temporary(path)
     try:
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             write_all(fd, data)
-            os.fsync(fd)
+            if flush:
+                os.fsync(fd)
         finally:
             os.close(fd)
         os.replace(part, path)
@@ -50,7 +54,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         with suppress(OSError):
             part.unlink()
         raise
-    _flush_folder(path.parent)
+    if flush:
+        _flush_folder(path.parent)
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -128,7 +128,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path, monkeypatch, 
 
     def full(*args):
         calls.append(args)
-        if len(calls) > 2:
+        if len(calls) > (0 if call == "fsync" else 2):  # only item.json is flushed
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(*args)
 
