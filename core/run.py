@@ -113,7 +113,7 @@ class Run:
         are, under their full name), then ``item.json``.
 
         Returns the record as written: numbers that are not finite are null, ``pictures`` maps file names to sha256,
-        ``hash`` names the result (core/results.py). Only item.json waits for the disk: hashes tell what a power cut tore.
+        ``hash`` names the result (core/results.py). Only item.json waits for the disk: hashes tell what was torn.
         """
         folder = self._item(item)
         files = {
