@@ -68,6 +68,8 @@ def run(request: Mapping[str, Any], out: str, again: str, as_json: bool, quiet: 
         found = explained(_request(request), loaded, out=out, again=again, on_progress=meter, on_notice=meter.note)
         for record in found:
             records.append(record)
+            for note in record.get("notes", ()):
+                meter.note(f"{record['image']}: {note}")
             if as_json:
                 render.emit_json(record)
     return records

@@ -63,3 +63,14 @@ def test_the_commands_of_the_how_to_page_plan(cli, tmp_path):
     for _, *words in commands:
         done = cli(*words, "--dry-run")
         assert done.code == 0, (words, done.err)
+
+
+def test_a_map_that_looks_upside_down_is_said_on_stderr(cli, tmp_path):
+    Image.fromarray(np.full((32, 32), 255, np.uint8)).save("white.png")
+    done = cli("explain", "shapes:0", "--method", "differential", "--map", "white.png", "--steps", "6", "--json")
+    assert "may change 100 % of the picture: is its polarity right?" in done.err
+    assert any("polarity" in note for note in done.rows[0]["notes"])
+    black = np.zeros((32, 32), np.uint8)
+    Image.fromarray(black).save("black.png")
+    done = cli("explain", "shapes:0", "--method", "differential", "--map", "black.png")
+    assert done.code == 2 and "locks every pixel" in done.err

@@ -8,7 +8,7 @@ import diffusers
 import pytest
 import torch
 
-from counterlens.core.levels import Estimate
+from counterlens.core.levels import FIRST_ORDER, Estimate
 from counterlens.core.loop import denoise, last
 from counterlens.core.network import Step
 from counterlens.core.steer import Steer
@@ -106,10 +106,15 @@ WAYS = [
 CASES = [*((inverter, {}) for inverter in INVERTERS), *((EditFriendly(), options) for options in WAYS[1:])]
 
 
+def cases(scheduler):
+    """All ways where the scheduler's own step is taken; multi-step solvers lend their levels only."""
+    return CASES if scheduler in FIRST_ORDER else CASES[: len(INVERTERS)]
+
+
 @each
 @torch.no_grad()
 def test_1_a_map_of_ones_changes_nothing(problem, scheduler):
-    for inverter, options in CASES[:-1]:
+    for inverter, options in [case for case in cases(scheduler) if case != CASES[-1]]:
         free = under(problem, scheduler, steps=4, inverter=inverter)
         plain = run(free)
         assert torch.equal(run(held(free, uniform(free, 0.0), **options)), plain), options
@@ -119,7 +124,7 @@ def test_1_a_map_of_ones_changes_nothing(problem, scheduler):
 @each
 @torch.no_grad()
 def test_2_a_map_of_zeros_gives_the_source_and_asks_nothing(problem, scheduler):
-    for inverter, options in CASES:
+    for inverter, options in cases(scheduler):
         free = under(problem, scheduler, steps=4, inverter=inverter)
         kept = held(free, uniform(free, 1.0), **options)
         inversion = kept.invert()
@@ -135,7 +140,7 @@ def test_2_a_map_of_zeros_gives_the_source_and_asks_nothing(problem, scheduler):
 @each
 @torch.no_grad()
 def test_3_what_a_map_keeps_is_the_source_in_each_row(problem, scheduler):
-    for inverter, options in CASES:
+    for inverter, options in cases(scheduler):
         free = under(problem, scheduler, steps=4, inverter=inverter)
         change = halves(free)
         kept = held(free, change, **options)
