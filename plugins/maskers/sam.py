@@ -90,7 +90,7 @@ class Sam(Masker):
         generator = SamAutomaticMaskGenerator(
             model, points_per_side=self.side, pred_iou_thresh=self.sure, stability_score_thresh=self.sure
         )
-        masks = [found["segmentation"] for found in generator.generate(image)]
+        masks = [found["segmentation"] for found in generator.generate(image) if found["segmentation"].any()]
         if not masks:
             raise UsageError("sam found no segment in a picture: lower sure=, or give points= or boxes=")
         best = sorted(masks, key=lambda mask: -float(weight[mask].mean()))[: self.segments]
