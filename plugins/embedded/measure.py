@@ -112,7 +112,7 @@ def of_kept_classes(domain: str, judge: nn.Module, made: Tensor, labels: Tensor)
     An embedding says spikiness with an error, which decides near the boundary: images as far from it as true
     counterfactuals are counted apart.
     """
-    kept = {"class_kept": accuracy(judge, made, labels)}
+    kept: dict[str, object] = {"class_kept": accuracy(judge, made, labels)}
     if domain != "shapes":
         return kept
     drawn = shapes.factors("test", len(labels))
