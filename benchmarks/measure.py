@@ -32,6 +32,7 @@ def context(protocol: Protocol, registry: Registry, device: str = "cpu") -> Cont
         device=device,
         seed=protocol.seed,
         weights=protocol.backbones,
+        regions=bool(protocol.metrics),  # methods without a map have no number: such metrics are asked for by name
     )
 
 
@@ -120,7 +121,8 @@ def _pairs(
             edited = None if record.get("failure") else _picture(place / "counterfactual.png")
             before = source if edited is None or edited.shape == source.shape else _picture(place / "source.png")
             same = before.shape == source.shape
-            yield Pair(record, before, edited, **(extra if same else {}))
+            region = None if edited is None else _map(place / "mask.png")
+            yield Pair(record, before, edited, region=region, **(extra if same else {}))
 
 
 def _known(data: Any, job: Job) -> dict[str, Any]:
@@ -143,6 +145,18 @@ def _picture(path: Path) -> Any:
 
     with Image.open(path) as image:
         return _tensor(np.asarray(image.convert("RGB")))
+
+
+def _map(path: Path) -> Any:
+    """The change map [1,H,W] in [0,1] of an item that had one."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    if not path.is_file():
+        return None
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image.convert("L")))[None].float() / 255
 
 
 def _tensor(pixels: Any) -> Any:

@@ -159,7 +159,7 @@ def show(summary: Mapping[str, Any]) -> None:
         from counterlens.benchmarks import table
 
         names, metrics, cells = table.grid(summary)
-        chosen = [metric for metric in SHOWN if metric in metrics]
+        chosen = metrics if len(metrics) <= len(SHOWN) else [metric for metric in SHOWN if metric in metrics]
         rows = [{"method": n, **{m: table.cell(cells.get((n, m))) for m in chosen}} for n in names]
         render.rows(rows, ("method", *chosen), False, "no item is finished")
         click.echo(table.caption(summary))

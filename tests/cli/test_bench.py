@@ -157,3 +157,11 @@ def test_what_costs_more_than_the_budget_is_marked(cli, tmp_path):
     assert done.code == 0, done.err
     (note,) = done.rows[-1]["notes"]
     assert note.startswith("pgd: 2 of 2 items cost more than the budget of 10 evaluations")
+
+
+def test_metrics_outside_a_map_see_the_map_of_the_item(bench):
+    options = ("--methods", "differential", "--controls", "none", "--metric", "kept_max", "--metric", "leakage")
+    done = bench(*options, "--limit", 1)
+    cells = {row["metric"]: row for row in done.rows[-1]["rows"]}
+    assert cells["kept_max"]["value"] == 0 and cells["kept_max"]["nan"] == 0
+    assert 0 <= cells["leakage"]["value"] < 0.02
