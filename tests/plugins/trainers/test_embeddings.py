@@ -13,7 +13,7 @@ def test_a_file_and_a_table(run, folder, tmp_path):
     found = embeddings.load(tmp_path / "e.safetensors")
     assert record["classes"] == found.counts() == {"dark": 20, "light": 20} and found.vectors.shape == (40, 8)
     rows = {row["direction"]: row for row in record["directions"]}
-    assert {"mean-difference", "lda", "logistic", "neighbours", "pca-cleaned", "svd"} == set(rows)
+    assert {"mean-difference", "matched", "lda", "logistic", "neighbours", "pca-cleaned", "svd"} == set(rows)
     assert rows["mean-difference"]["auroc"] > 0.9 and rows["mean-difference"]["n"] == (20, 20)
     assert any("text" in note for note in notes)  # this prior has no text encoder
 
