@@ -35,7 +35,7 @@ class Domain:
     circular: ClassVar[tuple[str, ...]] = ()  # factors in [0,1) whose ends meet, e.g. a hue
     causes: ClassVar[Mapping[str, str]] = {}  # classifier URI -> the factor that it decides by
     guesses: ClassVar[Mapping[str, str]] = {}  # classifier URI -> the factor that people would guess
-    demo_indices: ClassVar[tuple[int, ...]] = (0, 1)
+    demo_indices: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
 
     @classmethod
     def length(cls, split: str = "test") -> int:

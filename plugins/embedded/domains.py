@@ -54,7 +54,7 @@ class Shapes(Embedded):
     labels = ("bouba", "kiki")
     classifier = "domain:shapes"
     judge = "domain:shapes-judge"
-    demo_indices: ClassVar[tuple[int, ...]] = (3, 10)
+    demo_indices: ClassVar[tuple[int, ...]] = (3, 10, 4, 12)
 
     @classmethod
     def length(cls, split: str = "test") -> int:
@@ -90,7 +90,7 @@ class Digits(Embedded):
     labels = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     classifier = "domain:digits"
     judge = "domain:digits-judge"
-    demo_indices: ClassVar[tuple[int, ...]] = (15, 1)
+    demo_indices: ClassVar[tuple[int, ...]] = (15, 1, 5, 7)
     # what a demonstration turns each digit into: strokes that are near
     near: ClassVar[tuple[str, ...]] = (
         "six",
