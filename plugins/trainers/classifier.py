@@ -40,7 +40,7 @@ class Classifier(Trainer):
     epochs: int = Field(10, description="at most", ge=1)
     patience: int = Field(5, description="epochs without a better held-out loss", ge=1)
     lr: float = Field(1e-3, description="learning rate", gt=0)
-    batch: int = Field(32, ge=2)
+    batch: int = Field(32, description="images a step", ge=2)
     flip: bool = Field(False, description="mirrored images are of the same class")
     jitter: float = Field(0.2, description="zoom images by up to this share while training", ge=0, lt=1)
     pretrained: bool = Field(True, description="begin with published weights where they can be had")

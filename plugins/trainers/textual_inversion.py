@@ -31,7 +31,7 @@ class TextualInversion(Trainer):
     steps: int = Field(
         300, description="of the optimiser, for the shared word and again for those of the classes", ge=1
     )
-    batch: int = Field(8, ge=1)
+    batch: int = Field(8, description="images a step", ge=1)
     lr: float = Field(0.01, description="learning rate", gt=0)
     held: float = Field(0.1, description="share of the groups of images that are held out", gt=0, lt=1)
 
