@@ -38,7 +38,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
     ("shapes", "vae"): Recipe(800, 2e-3, decay=0.99),
     ("shapes", "kandinsky22"): Recipe(9000, 1.2e-3, batch=32, half=False),
     ("shapes", "stable-diffusion"): Recipe(8000, 1.2e-3, batch=32, half=False),
-    ("digits", "ddpm"): Recipe(1200, 1.2e-3, batch=32),
+    ("digits", "ddpm"): Recipe(4500, 1.2e-3, batch=32),
     ("digits", "clip"): Recipe(500, 1e-3, batch=128, decay=0.99),
     ("digits", "vae"): Recipe(700, 2e-3, decay=0.99),
     ("digits", "kandinsky22"): Recipe(4000, 1.2e-3, batch=32, half=False),
