@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,10 +44,10 @@ def prepare(request: Request, registry: Registry, asked: list[Asked] | None = No
     if request.offline:  # a hub that cannot be reached is asked for a minute by its client before it gives up
         os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
     method = registry.method(request.method)
-    composition = compose(
+    composed = partial(
+        compose,
         registry,
         method,
-        editors=request.editors,
         guidance=request.guidance,
         regularizers=request.regularizers,
         inverter=request.inverter,
@@ -55,6 +56,9 @@ def prepare(request: Request, registry: Registry, asked: list[Asked] | None = No
         steps=request.steps,
         tau=request.tau,
     )
+    composition = composed(editors=request.editors)
+    if request.map and not _takes_map(composition):  # a map that nothing else takes is held, never ignored
+        composition = composed(editors=(*request.editors, "change-map"))
     asked = asked or gather(request, registry)
     for piece in composition.pieces():
         piece.check(asked)
@@ -89,6 +93,12 @@ def _examples(request: Request, registry: Registry, domain: str) -> Dataset | No
 
     uri = request.data or (f"domain:{domain}" if domain else "")
     return open_dataset(registry, uri) if uri else None
+
+
+def _takes_map(composition: Composition) -> bool:
+    """Whether a piece of the method looks at the map that was given."""
+    pieces = (*composition.editors, *composition.guidance, *composition.regularizers)
+    return any(piece.name == "change-map" or "map" in piece.wanted() for piece in pieces)
 
 
 def _classifiers(request: Request, registry: Registry, domain: str) -> tuple[str, str]:

@@ -268,3 +268,13 @@ def test_black_pixels_of_a_photograph_keep_their_bytes_at_its_own_size(folders, 
 
 def photo_of(record):
     return record["counterfactual"].replace("counterfactual.png", "photo.png")
+
+
+def test_a_map_that_no_piece_takes_is_held_and_one_that_a_piece_takes_is_left_to_it(tmp_path):
+    registry = load(third_party=False)
+    Image.fromarray(np.full((32, 32), 255, np.uint8)).save(tmp_path / "map.png")
+    request = Request(images=("shapes:0",), target="kiki", map=str(tmp_path / "map.png"))
+    names = [editor.name for editor in prepare(request, registry).composition.editors]
+    assert names == ["change-map"]
+    soft = request.model_copy(update={"regularizers": ("background-l2",)})
+    assert prepare(soft, registry).composition.editors == ()
