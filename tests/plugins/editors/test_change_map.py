@@ -44,20 +44,6 @@ def folders(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def problem_of():
-    """``problem_of(0, 1, method=…, model=…)``: a problem of these images of the embedded shapes."""
-    with ExitStack() as stack:
-
-        def make(*numbers, **options):
-            request = Request(images=tuple(f"shapes:{i}" for i in numbers or (0,)), **options)
-            prepared = prepare(request, REGISTRY)
-            desk, ready = Session(REGISTRY, POOL).desk(stack, prepared)
-            return desk.problem(ready)
-
-        yield make
-
-
 def under(problem, change, **options):
     return problem.with_(scene=ChangeMap(**options).lock(problem.scene, change))
 

@@ -1,7 +1,6 @@
 """Where maps come from: files, attributions, segments, attention, differences; and their algebra."""
 
 import math
-from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -10,30 +9,14 @@ import torch
 from PIL import Image
 
 from counterlens.core import maps
-from counterlens.core.engine import Session
 from counterlens.core.errors import MissingError, PlanError, UsageError
 from counterlens.core.mapfile import read_map
-from counterlens.core.pool import Pool
 from counterlens.core.prepare import prepare
 from counterlens.core.registry import load
 from counterlens.core.request import Request
 from counterlens.core.testing import tiny
 
-REGISTRY, POOL = load(third_party=False), Pool()
-
-
-@pytest.fixture
-def problem_of():
-    """``problem_of(0, 1, method=…, model=…)``: a problem of these images of the embedded shapes."""
-    with ExitStack() as stack:
-
-        def make(*numbers, **options):
-            request = Request(images=tuple(f"shapes:{i}" for i in numbers or (0,)), **options)
-            prepared = prepare(request, REGISTRY)
-            desk, ready = Session(REGISTRY, POOL).desk(stack, prepared)
-            return desk.problem(ready)
-
-        yield make
+REGISTRY = load(third_party=False)
 
 
 def masker(text):
