@@ -66,6 +66,14 @@ networks = together(
         "--data", metavar="URI", help="Labelled images to learn from: domain:NAME, or a folder of class folders."
     ),
     click.option("--prior", metavar="URI", default="", help="Where an unCLIP model's image encoder is, if elsewhere."),
+    click.option("--refiner", metavar="URI", default="", help="SDXL's refiner, which takes over for the last steps."),
+    click.option(
+        "--hand-over",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=0.8,
+        show_default=True,
+        help="Share of the noise schedule before the refiner takes over.",
+    ),
     click.option("--adapter", "adapters", multiple=True, metavar="DIR", help="LoRA adapter to merge into the U-Net."),
     click.option("--revision", default="", help="Revision of a hub model."),
     click.option("--variant", default="", help="File variant of a model, such as fp16."),

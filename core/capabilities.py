@@ -17,6 +17,7 @@ WORDS: dict[str, str] = {
     "mid-block": "a U-Net with a bottleneck (h-space)",
     "attention": "attention layers whose probabilities can be changed",
     "cross-attention": "attention over words",
+    "refiner": "a second network can take over for the last steps (--refiner)",
     # given by a domain or --data
     "examples": "labelled images to learn from (--data URI)",
     # given by classifiers

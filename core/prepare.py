@@ -70,6 +70,8 @@ def prepare(request: Request, registry: Registry, asked: list[Asked] | None = No
     given = {"labels", "gradient"} | ({"map"} if request.map else set()) | (set() if examples is None else {"examples"})
     model, family, words = _model(request, registry, composition, domain, given)
     rows = plan(composition, registry, family, given | words)
+    if request.refiner and "refiner" not in words:
+        raise UsageError(f"--refiner: {family!r} has none (models of {_who(registry, 'refiner')} have)")
     key = _key(request, model)
     check_adapters(request.adapters)
     return Prepared(
@@ -160,10 +162,17 @@ def _words(registry: Registry, family: str, folder: Path) -> frozenset[str]:
     return registry.family(family).capabilities(hub.read_index(str(folder)))
 
 
+def _who(registry: Registry, word: str) -> str:
+    """The families that give a capability."""
+    return ", ".join(name for name, family in registry.entries["family"].items() if word in family.gives)
+
+
 def _key(request: Request, model: str) -> Key:
     from counterlens.core.pool import Key
 
     options = {"offload": request.offload, "tiling": request.tiling, "offline": request.offline, "prior": request.prior}
+    if request.refiner:
+        options |= {"refiner": request.refiner, "hand_over": request.hand_over}
     return Key(
         model,
         revision=request.revision,

@@ -56,6 +56,8 @@ class Request(BaseModel):
     offload: bool = False
     tiling: bool = False
     prior: str = Field("", description="where an image-embedding model's image encoder is, if not beside it")
+    refiner: str = Field("", description="SDXL's second expert, which takes over for the last steps")
+    hand_over: float = Field(0.8, gt=0, lt=1, description="share of the noise schedule before the refiner takes over")
     force: bool = Field(False, description="go on with a classifier that looks broken")
 
     def settings(self) -> dict[str, object]:

@@ -55,8 +55,9 @@ def tiny(family: str, folder: str | Path, seed: int = 0, **options: Any) -> Path
     """Save a tiny pipeline of ``family`` in ``folder`` and return it; the weights depend on ``seed`` alone.
 
     Options: ``scheduler`` (a diffusers scheduler instead of the family's usual one) for all; ``in_channels`` for
-    stable-diffusion; ``stage`` (1 or 2) for deepfloyd-if; ``classes`` and ``null`` for ddpm. Kandinsky's prior
-    goes beside it, into ``<folder>-prior``. KeyError for an unknown family.
+    stable-diffusion; ``stage`` (1 or 2) for deepfloyd-if; ``classes`` and ``null`` for ddpm; ``base`` (the
+    folder of a tiny sdxl, whose other networks it shares) for sdxl-refiner. Kandinsky's prior goes beside it, into
+    ``<folder>-prior``. KeyError for an unknown family.
     """
     import torch
 
@@ -132,6 +133,30 @@ def _sdxl(folder: Path, scheduler: Any = None) -> Any:
     first, second = (clip_tokenizer(folder / name) for name in ("tokenizer", "tokenizer_2"))
     return StableDiffusionXLPipeline(
         _vae(), _clip_text(first), _clip_text(second, pooled=True), first, second, unet, scheduler or usual
+    )
+
+
+def _sdxl_refiner(folder: Path, base: Path) -> Any:
+    from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+
+    unet = UNet2DConditionModel(
+        **_BASE,
+        **_ATTENDS,
+        cross_attention_dim=WIDTH,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=5 * 4 + WIDTH,
+    )
+    first = StableDiffusionXLPipeline.from_pretrained(base)
+    shared = {name: getattr(first, name) for name in ("vae", "text_encoder_2", "tokenizer_2", "scheduler")}
+    return StableDiffusionXLImg2ImgPipeline(
+        **shared,
+        text_encoder=None,
+        tokenizer=None,
+        unet=unet,
+        requires_aesthetics_score=True,
+        force_zeros_for_empty_prompt=False,
     )
 
 
@@ -289,6 +314,7 @@ def t5_tokenizer(folder: Path) -> Any:
 BUILDERS: dict[str, Callable[..., Any]] = {
     "stable-diffusion": _stable_diffusion,
     "sdxl": _sdxl,
+    "sdxl-refiner": _sdxl_refiner,
     "kandinsky22": _kandinsky22,
     "deepfloyd-if": _deepfloyd_if,
     "ddpm": _ddpm,

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from counterlens.core.family import Family
 
 if TYPE_CHECKING:
     from counterlens.core.pipeline import Pipeline
     from counterlens.core.pool import Key
+    from counterlens.plugins.families.pipelines.sdxl import SdxlLoaded
 
 
 class Sdxl(Family):
@@ -28,7 +29,7 @@ class Sdxl(Family):
         "tokenizer_2",
     )
     gives: ClassVar[frozenset[str]] = frozenset(
-        {"latents", "text", "null-branch", "mid-block", "attention", "cross-attention"}
+        {"latents", "text", "null-branch", "mid-block", "attention", "cross-attention", "refiner"}
     )
 
     @classmethod
@@ -40,4 +41,30 @@ class Sdxl(Family):
         # transformers hangs its hooks for hidden states at the first call that asks for them, for good: here, before
         # the pool looks at what a borrower leaves behind
         loaded.encode_texts([""])
+        if dict(key.options).get("refiner"):
+            _refine(loaded, key)
         return loaded
+
+
+def _refine(loaded: SdxlLoaded, key: Key) -> None:
+    """Load the second expert's U-Net beside the first's; it must read what the first's second text encoder says."""
+    from counterlens.core import hub
+    from counterlens.core.errors import UsageError
+    from counterlens.core.parts import dtype_of, load_part
+    from counterlens.plugins.families.pipelines.refiner import refiner_of
+
+    options = dict(key.options)
+    folder = hub.resolve(str(options["refiner"]), "", bool(options.get("offline")), ("unet",), key.variant)
+    index = hub.read_index(str(folder))
+    hub.check_part(folder, "unet", index, key.variant)
+    unet = load_part(folder, "unet", index, dtype_of(key.dtype), key.variant)
+    encoder: Any = loaded.modules["text_encoder_2"].config
+    if (takes := unet.config.cross_attention_dim) != encoder.hidden_size:
+        raise UsageError(
+            f"--refiner {folder}: its U-Net reads words of {takes} numbers, text_encoder_2 of {key.model} gives "
+            f"{encoder.hidden_size}: give SDXL's refiner of the same text encoder"
+        )
+    trained = loaded.scheduler.config.num_train_timesteps
+    share = float(options.get("hand_over", 0.8))
+    loaded.refiner = refiner_of(unet, index, trained, share, encoder.projection_dim)
+    loaded.modules = {**loaded.modules, "refiner": unet if loaded.offload else unet.to(key.device)}

@@ -98,7 +98,7 @@ def test_what_was_finished_is_printed_before_a_failure(cli, engine):
 EVERYTHING = """
 a.png b.png --target kiki --method guided --model M --classifier C --judge J --inverter noise --combiner cfg
 --search once --steps 7 --tau 0.8 --prompt hello --map m.png --seed 5 --fit pad --batch 3 --device cpu --dtype
-bfloat16 --revision r --variant fp16 --offline --offload --tiling --prior P --force
+bfloat16 --revision r --variant fp16 --offline --offload --tiling --prior P --refiner R --hand-over 0.7 --force
 """
 
 
@@ -135,6 +135,8 @@ def test_every_option_reaches_the_request(cli, engine):
         offload=True,
         tiling=True,
         prior="P",
+        refiner="R",
+        hand_over=0.7,
         force=True,
     )
     assert (how["out"], how["again"]) == ("o", "always")
@@ -158,6 +160,7 @@ def picture(path, size=(40, 40)):
         (["."], "folder"),
         (["shapes:99999999"], "0 to 999"),
         (["shapes:-1"], "0 to 999"),
+        (["shapes:0", "--refiner", "R"], "models of sdxl have"),
         (["shape:1"], "shape"),
         (["ok.png"], "--classifier"),
         (["ok.png", "--classifier", "domain:shapes"], "--model"),

@@ -24,6 +24,7 @@ REGISTRY, POOL = load(third_party=False), Pool()
 FAMILIES = {
     "stable-diffusion": {},
     "sdxl": {},
+    "sdxl-refiner": {},
     "kandinsky22": {},
     "deepfloyd-if": {"stage": 1},
     "deepfloyd-if-2": {"stage": 2},
@@ -38,10 +39,18 @@ def folders(tmp_path_factory):
 
     def folder(name):
         if name not in made:
-            made[name] = tiny(name.removesuffix("-2"), root / name, **FAMILIES[name])
+            options = {"base": folder("sdxl")} if name == "sdxl-refiner" else FAMILIES[name]
+            made[name] = tiny(name.removesuffix("-2"), root / name, **options)
         return str(made[name])
 
     return folder
+
+
+def models(folder, family):
+    """Options of a request for a family's tiny pipeline; SDXL's refiner takes over halfway."""
+    if family == "sdxl-refiner":
+        return {"model": folder("sdxl"), "refiner": folder(family), "hand_over": 0.5}
+    return {"model": folder(family)}
 
 
 def under(problem, change, **options):
@@ -59,7 +68,7 @@ def halves(problem):
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
 def test_every_family_keeps_bytes_and_obeys_another_map_a_row(folders, problem_of, family):
-    free = problem_of(0, 1, method="reconstruct", model=folders(family), steps=4, inverter="noise")
+    free = problem_of(0, 1, method="reconstruct", **models(folders, family), steps=4, inverter="noise")
     plain, change = walk(free, free.invert()), halves(free)
     assert torch.equal(walk(under(free, change * 0 + 1), free.invert()), plain)
     for options in ({}, {"crop": True, "context": 0.0}, {"form": "state"}, {"reduce": "max"}):

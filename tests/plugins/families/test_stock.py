@@ -4,10 +4,12 @@ from itertools import pairwise
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler
+from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler
 
+from counterlens.core.errors import UsageError
 from counterlens.core.levels import churn_of
 from counterlens.core.loop import denoise, last
+from counterlens.core.testing import tiny
 
 PROMPTS = ["a red disc", "two cats, one dog and a very small mouse"]
 STEPS, SCALE = 5, 4.0
@@ -70,8 +72,6 @@ def test_stable_diffusion_decodes_alike(world, stock, draw):
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 def test_sdxl(world, stock, draw, spacing):
-    from diffusers import EulerDiscreteScheduler
-
     scheduler = EulerDiscreteScheduler(
         **{k: v for k, v in BETAS.items() if k != "clip_sample"}, timestep_spacing=spacing
     )
@@ -83,9 +83,9 @@ def test_sdxl(world, stock, draw, spacing):
     near(ours(pipeline, x * start_scale(pipe.scheduler)), theirs, x)
 
 
-def start_scale(scheduler):
+def start_scale(scheduler, steps=STEPS):
     """From the unit noise of a user to x of the first level, through the scheduler's own start."""
-    scheduler.set_timesteps(STEPS)
+    scheduler.set_timesteps(steps)
     sigma = float(scheduler.sigmas[0])
     return float(scheduler.init_noise_sigma) / (sigma**2 + 1) ** 0.5
 
@@ -205,3 +205,72 @@ def test_ldm(world, stock):
         mine = (pipeline.decode(ours(pipeline, x)) / 2 + 0.5).clamp(0, 1)
     difference = (mine - torch.from_numpy(theirs).permute(0, 3, 1, 2)).abs().max()
     assert difference <= 1e-4, difference
+
+
+# --- SDXL's two experts: a hand-over is the two stock pipelines one after the other ------------------------------
+
+TEN = 10
+
+
+@pytest.fixture(scope="module")
+def experts(world, tmp_path_factory):
+    scheduler = EulerDiscreteScheduler(
+        **{k: v for k, v in BETAS.items() if k != "clip_sample"}, timestep_spacing="trailing"
+    )
+    base = world.folder("sdxl", "-trailing-10", scheduler=scheduler)
+    return base, tiny("sdxl-refiner", tmp_path_factory.mktemp("refiner") / "model", seed=5, base=base)
+
+
+def with_refiner(open_pipeline, experts, **options):
+    base, refiner = experts
+    return open_pipeline("sdxl", base, options=frozenset({"refiner": str(refiner), **options}.items()))
+
+
+@pytest.mark.parametrize("share", [0.8, 0.5])
+def test_hand_over_is_the_stock_pipelines_one_after_the_other(experts, open_pipeline, stock, draw, share):
+    first, second = stock(experts[0]), stock(experts[1])
+    x = draw(2, 4, 8, 8)
+    how = {"num_inference_steps": TEN, "guidance_scale": SCALE, "output_type": "latent"}
+    half = first(PROMPTS, height=16, width=16, latents=x, denoising_end=share, **how).images
+    # the refiner's pipeline takes latents as they are; original_size is the picture's, as in the first
+    theirs = second(
+        PROMPTS, image=half, denoising_start=share, original_size=(16, 16), target_size=(16, 16), **how
+    ).images
+    pipeline = with_refiner(open_pipeline, experts, hand_over=share)
+    start = x * start_scale(first.scheduler, TEN)
+    near(ours(pipeline, start, steps=TEN), theirs, x)
+    plain = ours(open_pipeline("sdxl", experts[0]), start, steps=TEN)
+    assert (plain - theirs).abs().max() > 1e-3, "the refiner must matter"
+
+
+def test_rows_of_two_experts_in_one_call(experts, open_pipeline, draw):
+    """A batch of mixed noise levels, as searches make them, is each row's own expert."""
+    pipeline = with_refiner(open_pipeline, experts)
+    x, t = draw(2, 4, 8, 8), torch.tensor([500, 100])
+    with torch.no_grad():
+        cond, extra = pipeline.condition(torch.zeros(2, 3, 16, 16), PROMPTS, ("text",))
+        both = pipeline.predict(x, t, cond["text"], extra["text"])
+        for row in range(2):
+            one = {name: value[row : row + 1] for name, value in extra["text"].items()}
+            alone = pipeline.predict(x[row : row + 1], t[row : row + 1], cond["text"][row : row + 1], one)
+            assert torch.allclose(both[row : row + 1], alone, atol=1e-5)
+
+
+def test_a_change_of_the_words_reaches_both_experts(experts, open_pipeline, draw):
+    """Editors of the condition know only the first expert's; the second reads the same words, changed alike."""
+    pipeline, image = with_refiner(open_pipeline, experts), torch.zeros(1, 3, 16, 16)
+    x, late = draw(1, 4, 8, 8), torch.tensor([100])
+    with torch.no_grad():
+        cond, extra = pipeline.condition(image, PROMPTS[:1], ("text",))
+        other, beside = pipeline.condition(image, PROMPTS[1:], ("text",))
+        edited = {**extra["text"], "refiner_pooled": beside["text"]["refiner_pooled"]}
+        moved = pipeline.predict(x, late, other["text"], edited)
+        assert torch.allclose(moved, pipeline.predict(x, late, other["text"], beside["text"]), atol=1e-6)
+        assert (moved - pipeline.predict(x, late, cond["text"], extra["text"])).abs().max() > 1e-4
+
+
+def test_a_refiner_of_other_words_is_refused(experts, open_pipeline, world):
+    with pytest.raises(UsageError, match=r"reads words of .* give SDXL's refiner"):
+        with_refiner(open_pipeline, (experts[0], experts[0]))
+    with pytest.raises(UsageError, match=r"5 or 6 about the picture"):
+        with_refiner(open_pipeline, (experts[0], world.folder("stable-diffusion")))
