@@ -66,6 +66,7 @@ def denoise(
         step = Step(i, len(grid) - 1, now, to, x, cond, rows, extra or {})
         step = replace(step, x=fold(editors, "on_latent", x, step))
         step = replace(step, cond=fold(editors, "on_condition", cond, step))
+        step = replace(step, extra=fold(editors, "on_extra", step.extra, step))
         step = replace(step, ask=partial(net.estimate, step, editors, combine))
         estimate = fold(editors, "on_estimate", step.ask(), step)
         x = fold(editors, "on_next", estimate.at(to, churn[i], noise[i], residual[i]), step)

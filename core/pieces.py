@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from counterlens.core.problem import Problem, View
     from counterlens.core.request import Asked
     from counterlens.core.training import Job
-    from counterlens.core.types import Condition, Found, Inversion, Scene
+    from counterlens.core.types import Condition, Extra, Found, Inversion, Scene
 
 
 class Piece(BaseModel):
@@ -79,6 +79,10 @@ class Editor(Piece):
     def on_condition(self, cond: Condition, step: Step) -> Condition:
         """{branch: [B,T,D]} before the network is asked."""
         return cond
+
+    def on_extra(self, extra: Extra, step: Step) -> Extra:
+        """{branch: {name: [B,…]}}: further inputs of the network (SDXL's pooled text), after ``on_condition``."""
+        return extra
 
     def on_activation(self, h: Tensor, step: Step) -> Tensor:
         """h [B,c,h',w'] at one of ``sites``, for one branch (``step.branch``)."""

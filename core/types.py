@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from counterlens.core.showing import Shot
 
 Condition = Mapping[str, "Tensor"]  # branch name -> [B,T,D] (or [B,D]); every branch is one network answer
-Extra = Mapping[str, Mapping[str, "Tensor"]]  # branch name -> further network inputs that no editor changes
+Extra = Mapping[str, Mapping[str, "Tensor"]]  # branch name -> further network inputs, such as SDXL's pooled text
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from pydantic import Field, model_validator
 from counterlens.core.pieces import Editor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
     from counterlens.core.network import Step
     from counterlens.core.request import Asked
-    from counterlens.core.types import Condition, Scene
+    from counterlens.core.types import Condition, Extra, Scene
 
 
 class Toward(Editor):
@@ -65,21 +65,32 @@ class Toward(Editor):
             size = (image.shape[-2], image.shape[-1])
             image = torch.stack([to_tensor(fit(load(path), size).pixels) for path in paths]).to(image)
         with torch.no_grad():
-            cond, _ = scene.studio.pipeline.condition(image, prompts, (branch,))
-        there = cond[branch].to(scene.cond[branch])
-        share = (self.share * scene.strength).view(-1, *[1] * (there.ndim - 1))
-        return Moved(branch, share * (there - scene.cond[branch]))
+            cond, extra = scene.studio.pipeline.condition(image, prompts, (branch,))
+
+        def way(there: Tensor, here: Tensor) -> Tensor:
+            share = (self.share * scene.strength).view(-1, *[1] * (here.ndim - 1))
+            return share * (there.to(here) - here)
+
+        here = scene.extra.get(branch, {})
+        beside = {name: way(extra[branch][name], own) for name, own in here.items()}
+        return Moved(branch, way(cond[branch], scene.cond[branch]), beside)
 
 
 @dataclass(frozen=True, eq=False)
 class Moved:
-    """Adds ``delta`` to the condition of one branch."""
+    """Adds ``delta`` to the condition of one branch, and ``beside`` to its further inputs (SDXL's pooled text)."""
 
     branch: str
     delta: Tensor
+    beside: Mapping[str, Tensor]
 
     def on_condition(self, cond: Condition, step: Step) -> Condition:
         return {**cond, self.branch: cond[self.branch] + self.delta}
+
+    def on_extra(self, extra: Extra, step: Step) -> Extra:
+        own = extra.get(self.branch, {})
+        moved = {name: own[name] + delta for name, delta in self.beside.items()}
+        return {**extra, self.branch: {**own, **moved}} if moved else extra
 
 
 def prompt_of(template: str, source: str, target: str, prompt: str) -> str:

@@ -1,6 +1,7 @@
 """Conditions that go toward a prompt or an example; differential as a method."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from counterlens.core.pool import Pool
 from counterlens.core.prepare import prepare
 from counterlens.core.registry import load
 from counterlens.core.request import Request
+from counterlens.core.sweeping import walk
 from counterlens.core.testing import tiny
 
 REGISTRY, POOL = load(third_party=False), Pool()
@@ -45,6 +47,25 @@ def test_the_prompt_has_the_target_s_name(problem_of, tmp_path):
     assert torch.equal(still["text"], scene.cond["text"]), "strength 0 is the identity"
     alone = REGISTRY.make("editor", "toward").bind(scene.take([1])).on_condition(scene.take([1]).cond, None)
     torch.testing.assert_close(alone["text"], moved["text"][1:])
+
+
+def test_sdxl_s_pooled_text_goes_along(problem_of, tmp_path):
+    problem = problem_of(0, 2, model=str(tiny("sdxl", tmp_path / "sdxl")), combiner="cfg scale=2", steps=2)
+    scene, pipeline = problem.scene, problem.scene.studio.pipeline
+    asked: list[torch.Tensor] = []
+    predict = pipeline.predict
+    pipeline.predict = lambda x, t, cond, extra: asked.append(extra["text_embeds"]) or predict(x, t, cond, extra)
+    try:
+        swapped = problem.with_(editors=(REGISTRY.make("editor", "toward prompt='a {target}' share=0.5"),))
+        walk(swapped.with_(scene=replace(scene, net=pipeline.network())), swapped.invert())
+    finally:
+        del pipeline.predict
+    names = [scene.studio.classifier.labels[int(k)] for k in scene.target]
+    _, there = pipeline.condition(scene.image, [f"a {name}" for name in names], ("text",))
+    own = scene.extra["text"]["text_embeds"]
+    null, text = asked[-1].chunk(2)
+    torch.testing.assert_close(text, (own + there["text"]["text_embeds"]) / 2)
+    assert torch.equal(null, scene.extra["null"]["text_embeds"])
 
 
 def test_an_example_s_embedding(problem_of, tmp_path):
