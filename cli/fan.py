@@ -10,7 +10,7 @@ import click
 from counterlens.cli import options, render
 
 COLUMNS = ("strength", "p_target", "l1", "l1_strip", "lpips", "flipped")
-DEFAULT = "per-step strength=0.03"
+DEFAULT = "per-step strength=0.01"
 
 
 @click.command()
