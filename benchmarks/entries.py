@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from counterlens.benchmarks.protocol import Protocol
@@ -23,7 +23,8 @@ CONTROL_VERSION = 1  # of what control rows do: another one makes other items
 @dataclass(frozen=True)
 class Entry:
     """A method or a control as a run knows it. ``request``: how ``explain`` would be asked, less the images;
-    ``skipped``: why it does not run here; ``follows``: the rows whose results it needs."""
+    ``skipped``: why it does not run here; ``follows``: the rows whose results it needs;
+    ``draw_of``: the row of which it is a further draw under another seed, which only its diversity is about."""
 
     name: str
     control: bool = False
@@ -35,6 +36,7 @@ class Entry:
     weights: str = ""
     skipped: str = ""
     follows: tuple[str, ...] = ()
+    draw_of: str = ""
 
     def dumped(self) -> dict[str, Any]:
         return asdict(self)
@@ -74,14 +76,25 @@ def entries(
     found = []
     for name in dict.fromkeys((*chosen, *controls)):
         if name in methods:
-            found.append(_method(methods[name], protocol, registry, asked, every or name not in named, how))
+            entry = _method(methods[name], protocol, registry, asked, every or name not in named, how)
+            found += [entry, *_draws(entry, protocol)]
         else:
             found.append(Entry(name, control=True, summary=CONTROLS[name].summary))
-    real = tuple(entry.name for entry in found if not entry.control and not entry.skipped)
+    real = tuple(entry.name for entry in found if not (entry.control or entry.skipped or entry.draw_of))
     found = [Entry(**{**vars(e), "follows": real}) if e.name in FOLLOWING and e.control else e for e in found]
     if every and not real:
         raise PlanError(f"no method can run: {found[0].skipped if found else 'none is installed'}")
     return found
+
+
+def _draws(entry: Entry, protocol: Protocol) -> list[Entry]:
+    """Further draws of a method's row, each under its own seed."""
+    if entry.request is None or entry.skipped:
+        return []
+    asks = [{**entry.request, "seed": protocol.seed + k} for k in range(1, protocol.draws)]
+    return [
+        replace(entry, name=f"{entry.name}#{k}", draw_of=entry.name, request=ask) for k, ask in enumerate(asks, start=2)
+    ]
 
 
 def request_of(method: str, protocol: Protocol, **how: Any) -> dict[str, Any]:
@@ -128,7 +141,7 @@ def prepared_for(entry: Entry, asked: Sequence[Asked], registry: Registry, devic
     """The entry's request for these images, planned; the method is the entry's own, whatever is installed."""
     if entry.request is None:
         raise UsageError(f"{entry.name} is a control: there is nothing to plan")
-    registry.entries["method"][entry.name] = Method(**entry.method)
+    registry.entries["method"][entry.draw_of or entry.name] = Method(**entry.method)
     values = {**entry.request, **({"device": device} if device else {})}
     request = Request(images=tuple(one.name for one in asked), **values)
     return prepare(request, registry, list(asked))

@@ -32,6 +32,7 @@ def context(protocol: Protocol, registry: Registry, device: str = "cpu") -> Cont
         device=device,
         seed=protocol.seed,
         weights=protocol.backbones,
+        several=protocol.draws > 1,
         regions=bool(protocol.metrics),  # methods without a map have no number: such metrics are asked for by name
     )
 
@@ -50,6 +51,8 @@ def metrics(protocol: Protocol, registry: Registry) -> list[Measure]:
 
 def checked(suite: Suite, registry: Registry, skip_unavailable: bool) -> tuple[Suite, list[str]]:
     """The suite with its metrics by name, and notes on those left out; MissingError lists all that cannot run."""
+    if suite.protocol.metrics and suite.protocol.draws > 1:  # several draws are asked for to see this
+        suite = suite.with_(metrics=tuple(dict.fromkeys((*suite.protocol.metrics, "diversity"))))
     protocol = suite.protocol
     chosen, about = metrics(protocol, registry), context(protocol, registry)
     lacking = unavailable(chosen, about)
@@ -79,17 +82,24 @@ def measured(
     records: Mapping[str, Sequence[Mapping[str, Any] | None]],
     registry: Registry,
     device: str = "cpu",
+    draws: Mapping[str, str] | None = None,
 ) -> Measured:
-    """All metrics over the finished items of a run; ``records`` by row, None where an item is not finished."""
+    """All metrics over the finished items of a run; ``records`` by row, None where an item is not finished.
+
+    ``draws``: which rows are further draws of which; their pictures go beside those of the row itself.
+    """
     chosen, about = metrics(protocol, registry), context(protocol, registry, device)
     known = columns(chosen, about)
     data = open_data(protocol.data, registry)
     sources = [_tensor(asked_of(data, job, protocol).picture.pixels) for job in jobs]
     known_of = _known if any(metric.wanted() & {"truth", "factors"} for metric in chosen) else _nothing
     extras = [known_of(data, job) for job in jobs]
-    values, sets = {}, []
+    values, sets, draws = {}, [], draws or {}
     for row, found in records.items():
-        pairs = list(_pairs(folder, found, sources, extras))
+        if row in draws:
+            continue
+        others = [records[name] for name, first in draws.items() if first == row and name in records]
+        pairs = list(_pairs(folder, found, sources, extras, others))
         if not pairs:
             continue  # nothing is finished: there is no number
         values[row] = evaluate(chosen, pairs, about)
@@ -114,15 +124,23 @@ def _pairs(
     records: Sequence[Mapping[str, Any] | None],
     sources: Sequence[Any],
     extras: Sequence[Mapping[str, Any]],
+    draws: Sequence[Sequence[Mapping[str, Any] | None]] = (),
 ) -> Iterator[Pair]:
-    for record, source, extra in zip(records, sources, extras, strict=True):
+    for k, (record, source, extra) in enumerate(zip(records, sources, extras, strict=True)):
         if record is not None:
             place = folder / "items" / str(record["digest"])
             edited = None if record.get("failure") else _picture(place / "counterfactual.png")
             before = source if edited is None or edited.shape == source.shape else _picture(place / "source.png")
             same = before.shape == source.shape
             region = None if edited is None else _map(place / "mask.png")
-            yield Pair(record, before, edited, region=region, **(extra if same else {}))
+            others = tuple(_drawn(folder, draw[k]) for draw in draws)
+            yield Pair(record, before, edited, region=region, others=others, **(extra if same else {}))
+
+
+def _drawn(folder: Path, record: Mapping[str, Any] | None) -> Any:
+    """The picture of a further draw; None where it failed or is not finished."""
+    done = record is not None and not record.get("failure")
+    return _picture(folder / "items" / str(record["digest"]) / "counterfactual.png") if record and done else None
 
 
 def _known(data: Any, job: Job) -> dict[str, Any]:

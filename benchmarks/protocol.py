@@ -46,6 +46,7 @@ class Protocol(BaseModel):
     confidence: float = Field(0.95, gt=0, lt=1)
     resamples: int = Field(2000, ge=100, description="of the bootstrap over images")
     seed: int = Field(0, ge=0)
+    draws: int = Field(1, ge=1, description="counterfactuals of each image by each method, under as many seeds")
     batch: int = Field(8, ge=1, description="images solved together; other sizes agree to rounding, not to the bit")
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
 

@@ -55,6 +55,11 @@ class Bench:
     def asked(self) -> int:
         return sum(len(found) for found in self.items.values())
 
+    @property
+    def draws(self) -> dict[str, str]:
+        """Further draws: the name of a row, and the row it is a draw of."""
+        return {entry.name: entry.draw_of for entry in self.entries if entry.draw_of}
+
     def records(self) -> dict[str, list[dict[str, Any] | None]]:
         """By row, an image each; None where an item is not finished (or is damaged)."""
         return {row: [self.run.finished(digest) for digest in digests] for row, digests in self.items.items()}
@@ -137,7 +142,7 @@ def retry(bench: Bench) -> int:
 def conclude(bench: Bench, registry: Registry, device: str = "cpu") -> dict[str, Any]:
     """Measure what is finished and write table, report and exports; returns what ``bench --json`` ends with."""
     records = bench.records()
-    found = measured(bench.run.path, bench.protocol, bench.jobs, records, registry, device)
+    found = measured(bench.run.path, bench.protocol, bench.jobs, records, registry, device, bench.draws)
     summary = summary_of(bench, records, found)
     bench.run.write("report.json", summary)
     table.export(bench.run, summary, found)
@@ -160,7 +165,7 @@ def summary_of(
         "finished": sum(record is not None for record in every),
         "failed": sum(bool(record and record.get("failure")) for record in every),
         "skipped": {entry.name: entry.skipped for entry in bench.entries if entry.skipped},
-        "empty": [row for row in records if row not in found.values],
+        "empty": [row for row in records if row not in found.values and row not in bench.draws],
         "controls": [entry.name for entry in bench.entries if entry.control],
         "notes": [*bench.run.manifest["notes"], *over_budget(bench, records)],
         "rows": found.table,

@@ -47,7 +47,7 @@ def export(bench: Bench, folder: Path, questions: int = 40, seed: int = 0) -> di
 
 def _flipped(bench: Bench) -> dict[str, dict[str, Record]]:
     """{image: {method: record}} of what flipped; controls take part only where they are pictures of their own."""
-    methods = [entry.name for entry in bench.entries if not entry.control and not entry.skipped]
+    methods = [entry.name for entry in bench.entries if not (entry.control or entry.skipped or entry.draw_of)]
     found: dict[str, dict[str, Record]] = {}
     for method in methods:
         for record in bench.records()[method]:

@@ -56,7 +56,7 @@ def compared(first: Bench, second: Bench, registry: Registry) -> dict[str, Any]:
     if unlike := differences(first.protocol.dumped(), second.protocol.dumped()):
         listed = "; ".join(f"{name}: {a!r} and {b!r}" for name, (a, b) in unlike.items())
         raise UsageError(f"different protocols cannot be compared: {listed}")
-    shared = [row for row in first.items if row in second.items]
+    shared = [row for row in first.items if row in second.items and row not in first.draws]
     if not shared:
         raise UsageError(f"no row in common: {', '.join(first.items)} and {', '.join(second.items)}")
     one, other = (_values(bench, shared, registry) for bench in (first, second))
@@ -73,8 +73,8 @@ def compared(first: Bench, second: Bench, registry: Registry) -> dict[str, Any]:
 
 
 def _values(bench: Bench, rows: list[str], registry: Registry) -> Mapping[str, list[dict[str, Any]]]:
-    records = {row: found for row, found in bench.records().items() if row in rows}
-    return measured(bench.run.path, bench.protocol, bench.jobs, records, registry).values
+    records = {row: found for row, found in bench.records().items() if row in rows or bench.draws.get(row) in rows}
+    return measured(bench.run.path, bench.protocol, bench.jobs, records, registry, draws=bench.draws).values
 
 
 def _identical(first: Bench, second: Bench, rows: list[str]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ SHOWN = ("flip_rate", "judge_agreement", "l1", "changed_area", "lpips", "unet_ev
 @click.option("--classifier", metavar="URI", help="The classifier to explain, instead of the suite's.")
 @click.option("--judge", metavar="URI", help="The judge, instead of the suite's.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all noise; the suite's if not given.")
+@click.option("--draws", type=click.IntRange(1), help="Counterfactuals of each image, for diversity; 1 if not given.")
 @click.option("--steps", type=click.IntRange(1, 1000), help="Steps of every method's trajectory.")
 @click.option("--batch", type=click.IntRange(1), help="Images solved together; the suite's if not given.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
@@ -137,7 +138,7 @@ def suite_of(how: Mapping[str, Any]) -> Any:
     if how["suite"] and how["data"]:
         raise click.UsageError("give --suite or --data, not both")
     found = suite.of_data(how["data"]) if how["data"] else suite.suite(how["suite"] or "smoke")
-    names = ("limit", "model", "classifier", "judge", "seed", "batch")
+    names = ("limit", "model", "classifier", "judge", "seed", "batch", "draws")
     return found.with_(**{name: how[name] for name in names}, metrics=tuple(how["metrics"]) or None)
 
 

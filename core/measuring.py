@@ -22,7 +22,7 @@ ADVICE = {
     "truth": "the true counterfactuals are not known: only domains drawn from factors have them, for their classifier",
     "factors": "the factors of an image cannot be read: only domains with a factor regressor have that",
     "region": "no region is given: the data set has to say which part may change",
-    "several": "needs several counterfactuals of each image: run several seeds",
+    "several": "needs several counterfactuals of each image: bench --draws 3",
     "weights": "weights are not given",
 }
 

@@ -40,7 +40,7 @@ class Pair:
     ``record``: the record of the item (core/records.py). ``source`` and ``counterfactual``: [3,H,W] in [0,1];
     ``counterfactual`` is None for a failed item. ``truth``: the true counterfactual [3,H,W], where it is known.
     ``factors``: known factors of the source. ``region``: [1,H,W] in [0,1], 1 = may change. ``others``: further
-    counterfactuals of the same source, for diversity.
+    counterfactuals of the same source, for diversity, None where one failed.
     """
 
     record: Mapping[str, Any]
@@ -49,7 +49,7 @@ class Pair:
     truth: Tensor | None = None
     factors: Mapping[str, float] = field(default_factory=dict)
     region: Tensor | None = None
-    others: tuple[Tensor, ...] = ()
+    others: tuple[Tensor | None, ...] = ()
 
     def __post_init__(self) -> None:
         shape = tuple(self.source.shape)

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class Diversity(ImageMetric):
-    """Mean distance between all pairs of counterfactuals of one image; nan where there are fewer than two."""
+    """Mean distance between all pairs of counterfactuals of one image, each under its own seed.
+
+    nan where fewer than two were made, None of rows that were asked for one only (controls).
+    """
 
     name: ClassVar[str] = "diversity"
     needs: ClassVar[frozenset[str]] = frozenset({"several"})
@@ -41,9 +44,11 @@ class Diversity(ImageMetric):
     def measure(self, pairs: Sequence[Pair], context: Context) -> Mapping[str, Sequence[Value]]:
         return {self.names(context)[0]: [self.of(pair, context) for pair in pairs]}
 
-    def of(self, pair: Pair, context: Context) -> float:
+    def of(self, pair: Pair, context: Context) -> Value:
         import torch
 
+        if not pair.others:
+            return None
         made = [picture for picture in (pair.counterfactual, *pair.others) if picture is not None]
         if len(made) < 2:
             return NAN

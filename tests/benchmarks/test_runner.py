@@ -2,8 +2,11 @@
 
 import os
 import shutil
+from itertools import combinations
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from counterlens.benchmarks import runner
 from counterlens.benchmarks.claims import Claims
@@ -45,6 +48,32 @@ def test_methods_share_inversions_and_are_charged_all_the_same(begin, work, suit
             assert b["unet_evaluations_reused"] > a["unet_evaluations_reused"]
     # reconstruct inverts from pure noise and walks as many steps: half of its cost is the inversion
     assert [r["unet_evaluations_reused"] / r["unet_evaluations"] for r in again["reconstruct"]] == [0.5, 0.5]
+
+
+def test_several_draws_of_an_image_say_how_diverse_a_method_is(begin, work, suite, registry):
+    """Further draws are rows of their own seed while they run; tables show the method once, with its diversity."""
+    how = {"model": "domain:shapes/ddpm", "steps": 3}
+    bench = begin(suite(limit=2, draws=3, resamples=100), ("guided", "identity"), **how)
+    records = work(bench)
+    assert list(records) == ["guided", "guided#2", "guided#3", "identity"]
+    summary = runner.conclude(bench, registry)
+    cells = {(row["method"], row["metric"]): row for row in summary["rows"]}
+    assert {method for method, _ in cells} == {"guided", "identity"} and summary["empty"] == []
+
+    def picture(row, k):
+        folder = bench.run.path / "items" / records[row][k]["digest"]
+        with Image.open(folder / "counterfactual.png") as image:
+            return np.asarray(image, dtype=float) / 255
+
+    apart = [
+        abs(picture(a, k) - picture(b, k)).mean()
+        for k in range(2)
+        for a, b in combinations(["guided", "guided#2", "guided#3"], 2)
+    ]
+    assert cells["guided", "diversity"]["value"] == pytest.approx(np.mean(apart), rel=1e-5)
+    assert np.mean(apart) > 0, "other seeds are other noises"
+    assert cells["identity", "diversity"]["n"] == 0, "a control is drawn once"
+    assert (bench.run.path / "report.html").read_text().count("guided#2") == 0
 
 
 def test_an_item_that_raises_is_a_record_with_the_reason(begin, work, suite, touchy):
