@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ class Desk:
     store: Inversions | None = None
     strict: bool = True
     memo: dict[Any, Any] = field(default_factory=dict)
+    others: Mapping[str, Classifier] = field(default_factory=dict)
 
     def writer(self, run: Sink) -> Writer:
         """Where this desk's records go."""
@@ -115,7 +116,7 @@ class Desk:
         """Search, decode and score; one record a row."""
         begun = time.perf_counter()
         _reset_peak(self.pipeline.device)
-        scene = scene_of(todo, self.prepared, self.pipeline, self.classifier, self.memo)
+        scene = self._scene(todo)
         problem = self._problem(scene, place, rows)
         for editor in problem.editors:
             problem = editor.on_problem(problem)
@@ -128,6 +129,9 @@ class Desk:
                 alone = self.classifier.probabilities(as_saved(self.pipeline.decode(found.x0))).cpu()
         shared = (time.perf_counter() - begun) / len(todo)
         for row, one in enumerate(todo):
+            if found.failures and found.failures[row]:
+                yield one.item.digest, writer.fail(one, found.failures[row])
+                continue
             if not torch.isfinite(image[row]).all():
                 yield one.item.digest, writer.fail(one, NOT_FINITE)
                 continue
@@ -164,8 +168,11 @@ class Desk:
 
     def problem(self, ready: Sequence[Ready]) -> Problem:
         """The problem of these images, before its editors have added to it."""
-        scene = scene_of(ready, self.prepared, self.pipeline, self.classifier, self.memo)
+        scene = self._scene(ready)
         return self._problem(scene, (0, len(scene)), self.prepared.request.batch)
+
+    def _scene(self, ready: Sequence[Ready]) -> Scene:
+        return scene_of(ready, self.prepared, self.pipeline, self.classifier, self.memo, self.others)
 
     def _problem(self, scene: Scene, place: tuple[int, int], rows: int) -> Problem:
         method, (done, total) = self.prepared.composition, place
@@ -188,11 +195,17 @@ class Desk:
 def costs_of(scene: Scene, row: int) -> dict[str, Any]:
     """What an image cost, inversions that were found counted as if they had been made; and what they spared."""
     meter = scene.net.meter
+    further: dict[str, Any] = {}
+    if row in meter.backward:
+        further = {"unet_backward": meter.backward[row], "unet_recomputed": meter.recomputed[row]}
+    if row in meter.psnr:
+        further["inversion_psnr"] = round(meter.psnr[row], 3)
     return {
         "unet_evaluations": meter.forward[row],
         "gradient_evaluations": meter.gradient[row],
         "unet_evaluations_reused": meter.reused[row],
         "seconds_reused": round(meter.spared.get(row, 0.0), 4),
+        **further,
     }
 
 

@@ -15,7 +15,7 @@ from counterlens.core.checks import check_classifier
 from counterlens.core.classifier import Classifier, open_classifier
 from counterlens.core.desk import Desk, Progress
 from counterlens.core.digest import digest, weight_hashes
-from counterlens.core.errors import UsageError
+from counterlens.core.errors import PlanError, UsageError
 from counterlens.core.inversions import Inversions
 from counterlens.core.plan import plan
 from counterlens.core.pool import Key, Pool
@@ -89,10 +89,24 @@ class Session:
         """A desk with its networks on loan until ``stack`` closes, and the images ready for it."""
         classifier = self.classifier(stack, prepared.classifier, prepared.key.device)
         judge = self.classifier(stack, prepared.judge, prepared.key.device) if prepared.judge else None
+        others = self._others(stack, prepared, classifier)
         pipeline = stack.enter_context(self.pool.lend(prepared.key, self.registry.family(prepared.family).load))
         weights = digest(weights_of(prepared.key.model, prepared.key.adapters))
         ready = ready_items(prepared, pipeline, classifier, weights)
-        return Desk(prepared, pipeline, classifier, judge, progress, self._store(prepared, weights), **how), ready
+        how = {"store": self._store(prepared, weights), "others": others, **how}
+        return Desk(prepared, pipeline, classifier, judge, progress, **how), ready
+
+    def _others(self, stack: ExitStack, prepared: Prepared, classifier: Classifier) -> dict[str, Classifier]:
+        """The further classifiers that pieces ask for, opened and found to fit; ``judge`` is the request's."""
+        pieces, device = prepared.composition.pieces(), prepared.key.device
+        others: dict[str, Classifier] = {}
+        for uri in dict.fromkeys(uri for piece in pieces for uri in piece.classifiers()):
+            if uri == "judge" and not prepared.judge:
+                raise PlanError("no judge: give --judge URI, or name the other classifier in the piece's options")
+            others[uri] = self.classifier(stack, prepared.judge if uri == "judge" else uri, device)
+        for piece in pieces:
+            piece.meet(classifier, others)
+        return others
 
     def _store(self, prepared: Prepared, weights: str) -> Inversions | None:
         """Where inversions of this pipeline are kept: what decides their bits, besides the inverter and the scene."""

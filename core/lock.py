@@ -156,7 +156,8 @@ class Lock:
         start = self.start(grid)
         if self.margin is not None and start < len(grid) - 1:
             net = Window(**{**vars(net), "boxes": tuple(self.boxes()), "behind": self.x0})
-        held = Held(self, net, inversion.x, start, eps, path, cond, combine)
+        null = inversion.null if cond is not None and "null" in cond else None
+        held = Held(self, net, inversion.x, start, eps, path, cond, combine, null)
         return held if start == 0 or start >= len(grid) - 1 else replace(held, x=held.state(start, grid[start], None))
 
 
@@ -201,6 +202,7 @@ class Held:
     path: tuple[Tensor, ...] | None
     cond: Condition | None = None
     combine: Any = None
+    null: tuple[Tensor, ...] | None = None
     kept: dict[int, Tensor] = field(default_factory=dict, repr=False)
 
     def weight(self, step: Step) -> Tensor:
@@ -231,7 +233,8 @@ class Held:
     def on_estimate(self, est: Estimate, step: Step) -> Estimate:
         """Estimate form: where locked, the clean image is the source and the noise is what is left of the state."""
         if self.lock.mixed and self.cond is not None:
-            plain = self.net.estimate(replace(step, cond=self.cond), (), self.combine)
+            cond = self.cond if self.null is None else {**self.cond, "null": self.null[step.i]}
+            plain = self.net.estimate(replace(step, cond=cond), (), self.combine)
             est = replace(est, x0=self.lock.mix(plain.x0, est.x0), eps=self.lock.mix(plain.eps, est.eps))
         if self.lock.form != "estimate":
             return est

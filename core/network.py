@@ -54,21 +54,31 @@ class Step:
 class Meter:
     """Network evaluations and classifier gradients, counted for each image of a scene.
 
-    ``skipped``: steps that were left out; ``reused``: those of ``forward`` that were spared by an inversion found in
+    ``backward``: evaluations that were differentiated, ``recomputed``: those done once more for it; ``skipped``: steps
+    that were left out; ``reused``: those of ``forward`` that were spared by an inversion found in
     the cache; ``spared``: its seconds.
     """
 
     forward: Counter[int] = field(default_factory=Counter)
     gradient: Counter[int] = field(default_factory=Counter)
+    backward: Counter[int] = field(default_factory=Counter)
+    recomputed: Counter[int] = field(default_factory=Counter)
     reused: Counter[int] = field(default_factory=Counter)
     skipped: Counter[int] = field(default_factory=Counter)
     spared: dict[int, float] = field(default_factory=dict)
+    psnr: dict[int, float] = field(default_factory=dict)  # of an image's reconstruction, where its inverter measured it
     calls: int = 0
 
     def asked(self, rows: Sequence[int], branches: int) -> None:
         self.calls += 1
         for row in rows:
             self.forward[row] += branches
+
+    def differentiated(self, rows: Sequence[int], evaluations: int, again: bool) -> None:
+        """So many evaluations of each row were differentiated; ``again``: after they had been computed once more."""
+        for row in rows:
+            self.backward[row] += evaluations
+            self.recomputed[row] += evaluations if again else 0
 
     def left_out(self, rows: Sequence[int], steps: int) -> None:
         for row in rows:
@@ -112,6 +122,15 @@ class Network:
         return Estimate(*checkpoint(again, step.x, *step.cond.values(), use_reentrant=False))  # type: ignore[misc]
 
     def _answer(self, step: Step, editors: Sequence[Any], combine: Combine) -> Estimate:
+        return self.read(*self.combined(step, editors, combine), step)
+
+    def combined(self, step: Step, editors: Sequence[Any], combine: Combine) -> tuple[Tensor, Tensor | None]:
+        """The one prediction made of all branches, [B,C,h,w], and what the network says of its variance, if it does."""
+        branches, raw = self.branches(step, editors)
+        return combine(branches, step), raw
+
+    def branches(self, step: Step, editors: Sequence[Any] = ()) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The network's answer under every branch of ``step.cond``, [B,C,h,w] each, in one call; and the variance."""
         n, batch = len(step.cond), len(step.x)
         level = step.level
         t = torch.as_tensor(level.t, device=step.x.device).expand(batch)
@@ -121,10 +140,13 @@ class Network:
                 step.x.repeat(n, 1, 1, 1).to(self.dtype), t.repeat(n), torch.cat(list(step.cond.values())), extra
             ).float()
         out, raw = out[:, : self.channels], (out[:, self.channels :] if out.shape[1] > self.channels else None)
-        answer = combine(dict(zip(step.cond, out.chunk(n), strict=True)), step)
-        est = self.dynamics.bound(step.now.split(step.x, answer, self.dynamics.kind), step.x, step.now)
         learned = None if raw is None else raw.chunk(n)[-1]  # the conditional branch's, as in stock pipelines
-        return replace(est, spread=self.dynamics.spread(learned, step.now, step.to))
+        return dict(zip(step.cond, out.chunk(n), strict=True)), learned
+
+    def read(self, answer: Tensor, raw: Tensor | None, step: Step) -> Estimate:
+        """A prediction about ``step.x`` as clean image and noise."""
+        est = self.dynamics.bound(step.now.split(step.x, answer, self.dynamics.kind), step.x, step.now)
+        return replace(est, spread=self.dynamics.spread(raw, step.now, step.to))
 
 
 def _stack(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from counterlens.core.capabilities import checked
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from counterlens.core.classifier import Classifier
     from counterlens.core.directions import Pair
     from counterlens.core.levels import Estimate
     from counterlens.core.network import Step
@@ -46,6 +47,13 @@ class Piece(BaseModel):
 
     def check(self, asked: Sequence[Asked]) -> None:
         """Look at files and options before anything is loaded; UsageError says what is wrong."""
+
+    def classifiers(self) -> tuple[str, ...]:
+        """URIs of further classifiers that are opened for it, and found in ``scene.studio.others``."""
+        return ()
+
+    def meet(self, classifier: Classifier, others: Mapping[str, Classifier]) -> None:
+        """Look at the opened classifiers before any pipeline is loaded; UsageError says what does not fit."""
 
     @classmethod
     def summary(cls) -> str:
@@ -106,6 +114,11 @@ class Energy(Piece):
 
     weight: float = Field(1.0, description="factor in the sum of energies", ge=0)
 
+    @property
+    def draws(self) -> bool:
+        """Whether it looks at random draws (``view.draw``), so that two looks at one image differ."""
+        return False
+
     def __call__(self, view: View, step: Step) -> Tensor:
         """[B]: one number an image; never averaged over the batch."""
         raise NotImplementedError
@@ -116,6 +129,7 @@ class Guidance(Energy):
 
     kind: ClassVar[str] = "guidance"
     gives: ClassVar[frozenset[str]] = frozenset({"pull"})
+    any_source: ClassVar[bool] = False  # whether an image that is decided as its target already is explained too
 
 
 class Regularizer(Energy):

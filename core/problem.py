@@ -15,8 +15,9 @@ from torch import Tensor
 from counterlens.core.inversions import Inversions
 from counterlens.core.levels import Level, churn_of
 from counterlens.core.loop import Frame, denoise
+from counterlens.core.network import Step
 from counterlens.core.pieces import Combiner, Editor, Energy, Guidance, Inverter, Regularizer
-from counterlens.core.types import Inversion, Scene
+from counterlens.core.types import Condition, Inversion, Scene
 
 
 @dataclass(eq=False)
@@ -24,10 +25,20 @@ class View:
     """What guidance and regularizers look at: a clean estimate ``x0`` [B,C,h,w] of a scene, seen in many ways.
 
     Everything is computed once, when first asked for, and is differentiable with respect to ``x0``.
+    ``draw`` numbers what is drawn at random (crops, noise), with each image's own seed; None draws nothing, for numbers
+    that are compared.
     """
 
     x0: Tensor
     scene: Scene
+    draw: int | None = None
+    heard: dict[str, Any] = field(default_factory=dict, repr=False)  # activations of the explained classifier
+
+    def plainly(self) -> View:
+        """The same picture without random draws and without a gradient; what is decoded is not decoded again."""
+        plain = View(self.x0.detach(), self.scene)
+        plain.__dict__["image"] = self.image.detach()
+        return plain
 
     @cached_property
     def image(self) -> Tensor:
@@ -35,11 +46,39 @@ class View:
         return self.scene.picture(self.x0)
 
     @cached_property
-    def logits(self) -> Tensor:
-        """[B,K] of the explained classifier, which looks at the image clamped straight-through."""
+    def shown(self) -> Tensor:
+        """[B,3,H,W] in [0,1]: the image clamped straight-through, as classifiers look at it."""
         image = self.image
         clamped = image + (image.clamp(-1, 1) - image).detach()
-        return self.scene.studio.classifier.logits(clamped / 2 + 0.5)
+        return clamped / 2 + 0.5
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """[B,K] of the explained classifier."""
+        return self.scene.studio.classifier.logits(self.shown)
+
+    def logits_of(self, uri: str) -> Tensor:
+        """[B,K] of another classifier (of ``Piece.classifiers``), in the order of the explained one's labels."""
+        studio = self.scene.studio
+        other = studio.others[uri]
+        order = [other.labels.index(label) for label in studio.classifier.labels]
+        return other.logits(self.shown)[:, order]
+
+    def activation(self, layer: str) -> Tensor:
+        """[B,U]: what the units of a layer of the explained classifier say; see core/neurons.py."""
+        from counterlens.core.neurons import listen
+
+        if layer not in self.heard:
+            logits, self.heard[layer] = listen(self.scene.studio.classifier, self.shown, layer)
+            self.__dict__.setdefault("logits", logits)
+        return self.heard[layer]
+
+    def cropped(self, count: int, side: int, power: float = 0.3, noise: float = 0.0) -> Tensor:
+        """[B·count,3,side,side]: random crops of ``shown``, ``count`` of an image after another; see core/crops.py."""
+        from counterlens.core.crops import crops
+
+        seeds = [(seed * 1_000_003 + (self.draw or 0)) % 2**63 for seed in self.scene.seeds]
+        return crops(self.shown, count, side, power, noise, seeds)
 
 
 @dataclass(frozen=True)
@@ -82,7 +121,10 @@ class Problem:
         elif new:
             made = self.inverter.invert(self.take(new), skip)
             self.kept.update({(skip, rows[at]): made.take([k]) for k, at in enumerate(new)})
-        return joined([self.kept[skip, row] for row in rows])
+        inversion = joined([self.kept[skip, row] for row in rows])
+        if inversion.psnr is not None:
+            self.scene.net.meter.psnr.update(zip(rows, inversion.psnr.tolist(), strict=True))
+        return inversion
 
     def stored(self, skip: float | None, store: Inversions) -> Inversion:
         """The inversion of a scene of one row, found or made and kept.
@@ -124,10 +166,11 @@ class Problem:
         """The edited trajectory from an inversion of this scene: method's editors first, then ``extra_editors``.
 
         The scene's lock comes last, so that nothing else has a say about what it holds; steps in which everything is
-        held are left out.
+        held are left out. An inversion's own null conditions come first.
         """
         scene = self.scene
-        editors = [*(editor.bind(scene) for editor in self.editors), *extra_editors]
+        nulls = [Nulls(inversion.null)] if inversion.null is not None and "null" in scene.cond else []
+        editors = [*nulls, *(editor.bind(scene) for editor in self.editors), *extra_editors]
         net, x, start = scene.net, inversion.x, 0
         if scene.lock is not None:
             held = scene.lock.hold(inversion, net, scene.cond, self.combiner)
@@ -168,12 +211,24 @@ class Problem:
         return probabilities.gather(1, self.scene.target.to(probabilities.device)[:, None])[:, 0]
 
 
+@dataclass(frozen=True, eq=False)
+class Nulls:
+    """An inversion's own empty conditions [B,T,D], one a step, in place of the pipeline's."""
+
+    null: Sequence[Tensor]
+
+    def on_condition(self, cond: Condition, step: Step) -> Condition:
+        return {**cond, "null": self.null[step.i].to(cond["null"])}
+
+
 def joined(parts: Sequence[Inversion]) -> Inversion:
     """Inversions of one row each, on the same grid, as one batch."""
     lists: dict[str, Any] = {}
-    for name in ("residual", "path"):
+    for name in ("residual", "path", "null"):
         rows = [getattr(part, name) for part in parts]
         lists[name] = None if rows[0] is None else tuple(torch.cat(steps) for steps in zip(*rows, strict=True))
+    psnr = [p.psnr for p in parts if p.psnr is not None]
+    lists["psnr"] = torch.cat(psnr) if psnr else None
     return replace(parts[0], x=torch.cat([p.x for p in parts]), **lists)
 
 

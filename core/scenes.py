@@ -68,7 +68,8 @@ def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, 
         same = f"{one.name} is already decided as {labels[target]!r} (p = {p[target]:.2f}): nothing to explain"
         item = _item(one, view, labels, target, common)
         place = None if view.pixels.shape == one.picture.pixels.shape else partial(view.place, one.picture, within=own)
-        failure = same if source == target else None
+        anyway = any(guidance.any_source for guidance in prepared.composition.guidance)
+        failure = same if source == target and not anyway else None
         ready.append(Ready(item, image, p, source, target, one.caption, change, place, failure))
     return ready
 
@@ -133,6 +134,7 @@ def scene_of(
     pipeline: Pipeline,
     classifier: Classifier,
     memo: dict[Any, Any] | None = None,
+    others: Mapping[str, Classifier] | None = None,
 ) -> Scene:
     """A scene of these images, encoded and conditioned, with a fresh network and meter."""
     method, device = prepared.composition.method, pipeline.device
@@ -156,7 +158,7 @@ def scene_of(
         rows=tuple(range(len(ready))),
         grid=pipeline.grid(method.steps),
         net=pipeline.network(),
-        studio=Studio(pipeline, classifier, options, prepared.examples, {} if memo is None else memo),
+        studio=Studio(pipeline, classifier, options, prepared.examples, {} if memo is None else memo, others or {}),
         strength=torch.ones(len(ready), device=device),
         change_map=torch.stack(maps).to(device) if maps else None,
     )

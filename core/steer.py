@@ -40,7 +40,7 @@ class Steer:
     def on_estimate(self, est: Estimate, step: Step) -> Estimate:
         with torch.enable_grad():
             x0 = est.x0 if self.through == "network" else est.x0.detach().requires_grad_()
-            energy = total(self.energies, View(x0, self.scene), step)
+            energy = total(self.energies, View(x0, self.scene, draw=step.i), step)
             (g,) = torch.autograd.grad(energy.sum(), step.x if self.through == "network" else x0)
         for row in step.rows:
             self.scene.net.meter.gradient[row] += 1

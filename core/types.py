@@ -96,7 +96,8 @@ class Scene:
 class Studio:
     """What a scene is explained with: the lent pipeline, the explained classifier, and labelled images to learn from.
 
-    ``memo``: what pieces have learned from the examples, kept for the run.
+    ``others``: further classifiers that pieces asked for, by URI; ``memo``: what pieces have learned from the
+    examples, or opened, kept for the run.
     """
 
     pipeline: Any  # core.pipeline.Pipeline: encode, decode, condition
@@ -104,6 +105,7 @@ class Studio:
     options: Mapping[str, Any] = field(default_factory=dict)
     examples: Dataset | None = None
     memo: dict[Any, Any] = field(default_factory=dict)
+    others: Mapping[str, Classifier] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ class Inversion:
     """A start that reproduces the source: ``x`` [B,C,h,w] at ``grid[0]``.
 
     ``churn[i]`` is the noise that step ``i`` does not keep, ``residual[i]`` [B,C,h,w] what it adds instead;
-    ``path[i]`` [B,C,h,w] is the source's state at ``grid[i]``, where the inverter knows it.
+    ``path[i]`` [B,C,h,w] is the source's state at ``grid[i]``, where the inverter knows it; ``null[i]`` [B,T,D] the
+    empty condition that step ``i`` is asked under instead of the pipeline's; ``psnr`` [B] of the reconstruction, in dB.
     """
 
     x: Tensor
@@ -119,11 +122,16 @@ class Inversion:
     churn: tuple[float | Tensor, ...] | None = None
     residual: tuple[Tensor, ...] | None = None
     path: tuple[Tensor, ...] | None = None
+    null: tuple[Tensor, ...] | None = None
+    psnr: Tensor | None = None
 
     def take(self, index: Sequence[int]) -> Inversion:
         at = list(index)
-        residual, path = (None if t is None else tuple(r[at] for r in t) for t in (self.residual, self.path))
-        return replace(self, x=self.x[at], residual=residual, path=path)
+        residual, path, null = (
+            None if t is None else tuple(r[at] for r in t) for t in (self.residual, self.path, self.null)
+        )
+        psnr = None if self.psnr is None else self.psnr[at]
+        return replace(self, x=self.x[at], residual=residual, path=path, null=null, psnr=psnr)
 
 
 @dataclass(frozen=True)
@@ -153,9 +161,13 @@ class Counterfactual:
 
 @dataclass(frozen=True)
 class Found:
-    """A search's answer for the rows of a scene: latents [B,C,h,w], strengths and what was tried, a row each."""
+    """A search's answer for the rows of a scene: latents [B,C,h,w], strengths and what was tried, a row each.
+
+    ``failures``: why a row failed, in one line, empty where it did not; empty as a whole when none can.
+    """
 
     x0: Tensor
     strength: tuple[float | None, ...]
     tried: tuple[tuple[Mapping[str, float | None], ...], ...]
     ends: tuple[tuple[Tensor, ...], ...] = ()  # of every try, [C,h,w] each, when the problem keeps them
+    failures: tuple[str, ...] = ()

@@ -1,9 +1,11 @@
 """Guidance that comes with counterlens."""
 
 from counterlens.core.hookspecs import hookimpl
+from counterlens.plugins.guidance.disagreement import Disagreement
+from counterlens.plugins.guidance.neuron import Neuron
 from counterlens.plugins.guidance.target import Target
 
 
 @hookimpl
 def counterlens_guidance():
-    return [Target]
+    return [Disagreement, Neuron, Target]

@@ -1,6 +1,7 @@
 """Searches that come with counterlens."""
 
 from counterlens.core.hookspecs import hookimpl
+from counterlens.plugins.searches.descent import Descent
 from counterlens.plugins.searches.once import Once
 from counterlens.plugins.searches.per_step import PerStep
 from counterlens.plugins.searches.sweep import Sweep
@@ -8,4 +9,4 @@ from counterlens.plugins.searches.sweep import Sweep
 
 @hookimpl
 def counterlens_searches():
-    return [Once, PerStep, Sweep]
+    return [Descent, Once, PerStep, Sweep]
