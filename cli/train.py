@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import typing
 from typing import Any
 
@@ -63,7 +64,8 @@ def _command(cls: Any) -> click.Command:
             out = how.pop("out") or ""
             networks = Networks(**chosen)
             record = train(options.registry(), trainer, data, out, networks, progress=meter, notice=meter.note, **how)
-        render.fields(record, as_json)
+        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+            render.fields(record, as_json)
 
     command = click.command(cls.name, help=cls.__doc__)(run)
     own = (_option(name, info) for name, info in cls.model_fields.items())

@@ -20,7 +20,7 @@ class Lora(Trainer):
     Latents and conditions are encoded once. The loss is the network's own (Ho et al. 2020, eq. 14, in its
     parametrisation); conditions are dropped for a share of the images, since classifier-free guidance needs the empty
     one. The averaged weights of the best held-out loss are kept. A second call goes on where the first was stopped;
-    with several GPUs: accelerate launch --num-processes N -m counterlens train lora DATA …  Afterwards: --adapter OUT.
+    with several GPUs: torchrun --nproc-per-node N -m counterlens train lora DATA …  Afterwards: --adapter OUT.
     """
 
     name: ClassVar[str] = "lora"

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -57,6 +59,34 @@ def test_the_merged_network_is_pefts(run, folder, tmp_path, models):
     ours = tuned.predict(x, t, cond, {})
     PeftModel.from_pretrained(plain.unet, str(tmp_path / "lora"))  # puts its layers into the network
     assert (plain.predict(x, t, cond, {}) - ours).abs().max() < 1e-4
+
+
+TWO = """
+import json, sys
+import torch
+from counterlens.core.registry import load
+from counterlens.core.training import Networks, train
+
+torch.set_num_threads(1)
+registry, (data, model, out) = load(third_party=False), sys.argv[1:]
+lora = registry.make("trainer", "lora steps=6 batch=4 every=3 lr=0.003")
+record = train(registry, lora, data, out, Networks(model=model, device="cpu"))
+print("losses", json.dumps(record["held_out_losses"]))
+"""
+
+
+def test_two_processes_learn_one_adapter(run, folder, tmp_path, models):
+    """Each sees its own images; gradients are averaged, so that both hold the same weights (without that they part)."""
+    (tmp_path / "two.py").write_text(TWO)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    args = [tmp_path / "two.py", f"folder:{folder}", models["kandinsky22"], tmp_path / "both"]
+    done = subprocess.run([*launch, *map(str, args)], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = [line for line in done.stdout.splitlines() if line.startswith("losses")]
+    assert first == second
+    alone, _ = run("lora steps=6 batch=4 every=3 lr=0.003", folder, "alone", models["kandinsky22"])
+    assert f"losses {json.dumps(alone['held_out_losses'])}" != first, "the second process must count"
+    opened("kandinsky22", models["kandinsky22"], tmp_path / "both")
 
 
 def test_a_stopped_run_goes_on_and_ends_alike(run, folder, tmp_path, models, monkeypatch):
