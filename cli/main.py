@@ -23,6 +23,7 @@ VERBS = (
     "bench",
     "tune",
     "train",
+    "directions",
     "methods",
     "pieces",
     "plugins",

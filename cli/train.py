@@ -68,14 +68,14 @@ def _command(cls: Any) -> click.Command:
             render.fields(record, as_json)
 
     command = click.command(cls.name, help=cls.__doc__)(run)
-    own = (_option(name, info) for name, info in cls.model_fields.items())
+    own = (field_option(name, info) for name, info in cls.model_fields.items())
     networks = () if cls.networks == "none" else MODEL
     for add in (click.argument("data", metavar="DATA"), *networks, *own, *COMMON):
         add(command)  # a decorator of a function puts itself first, of a command last
     return command
 
 
-def _option(name: str, info: Any) -> Any:
+def field_option(name: str, info: Any) -> Any:
     """A field as an option; ranges and texts are checked by the field itself."""
     from counterlens.core.describe import allowed, written
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Combiner,
         Direction,
         Editor,
+        Finder,
         Guidance,
         Inverter,
         Masker,
@@ -77,6 +78,12 @@ def counterlens_combiners() -> Iterable[type[Combiner]]:
 @hookspec
 def counterlens_directions() -> Iterable[type[Direction]]:
     """Classes that learn how an embedding moves from one class toward another."""
+    raise NotImplementedError
+
+
+@hookspec
+def counterlens_finders() -> Iterable[type[Finder]]:
+    """Classes behind ``counterlens directions find NAME``: directions in a network's activations."""
     raise NotImplementedError
 
 

@@ -19,7 +19,7 @@ from counterlens.core.levels import Estimate, Level
 from counterlens.core.maps import feathered, reduced
 from counterlens.core.network import Network, Step
 from counterlens.core.types import Condition, Inversion, Scene
-from counterlens.core.window import Box, Window, boxes_of
+from counterlens.core.window import Box, Window, boxes_of, widened
 
 TIE = 1e-6  # 1 - (1 - keep) is off by a rounding, and must still tie with the clock; greys are 1/255 apart
 
@@ -128,6 +128,20 @@ class Lock:
         if self.margin is not None:
             c = torch.cat([box.of(row[None]) for box, row in zip(self.boxes(), c, strict=True)])
         return F.interpolate(c, like.shape[-2:], mode="area")
+
+    def within(self, delta: Tensor, h: Tensor) -> Tensor:
+        """A change of an activation ``h`` [B,C,h',w'], by the map: ``c·delta``, exactly none where c = 0.
+
+        ``delta`` [B,C,H',W'] is for the whole picture; where the network looks through a window its part is taken.
+        """
+        if delta.shape[-2:] != h.shape[-2:] and self.margin is not None:
+            by = self.keep.shape[-1] / delta.shape[-1]
+            rows = zip(
+                widened(self.boxes(), tuple(self.keep.shape[-2:])), delta.expand(len(h), -1, -1, -1), strict=True
+            )
+            delta = torch.stack([box.shrunk(by).of(row) for box, row in rows])
+        c = self.pooled(h)
+        return torch.where(c > 0, c * delta, torch.zeros_like(h))
 
     def mix(self, kept: Tensor, edited: Tensor) -> Tensor:
         """Two predictions as one, by the map: ``kept + c·(edited - kept)``, each exactly where c is 0 or 1."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from counterlens.core.levels import Dynamics, Estimate, Level, noisier
+from counterlens.core.sites import Site
 from counterlens.core.taps import tapped
 from counterlens.core.types import Condition, Extra
 
@@ -37,6 +38,7 @@ class Step:
     rows: tuple[int, ...] = ()
     extra: Extra = field(default_factory=dict)
     branch: str = ""
+    site: str = ""  # of the activation, in ``on_activation``
     ask: Callable[..., Estimate] = field(default=None, repr=False)  # type: ignore[assignment]
 
     @property
@@ -96,13 +98,13 @@ class Network:
     """A U-Net and how to ask it.
 
     ``predict(x [N,C,h,w], t [N], cond [N,…], extra) -> [N,C or 2C,h,w]`` is the family's; ``sites`` names the
-    modules whose activations editors may change, ``attention`` those whose attention they may.
+    activations that editors may change, ``attention`` those whose attention they may.
     """
 
     predict: Predict
     dynamics: Dynamics
     channels: int
-    sites: Mapping[str, nn.Module] = field(default_factory=dict)
+    sites: Mapping[str, Site] = field(default_factory=dict)
     attention: Mapping[str, nn.Module] = field(default_factory=dict)
     dtype: torch.dtype = torch.float32
     meter: Meter = field(default_factory=Meter)

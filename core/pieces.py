@@ -17,8 +17,10 @@ from counterlens.core.capabilities import checked
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from counterlens.core.bank import Bank
     from counterlens.core.classifier import Classifier
     from counterlens.core.directions import Pair
+    from counterlens.core.finding import FindJob
     from counterlens.core.levels import Estimate
     from counterlens.core.network import Step
     from counterlens.core.problem import Problem, View
@@ -93,7 +95,7 @@ class Editor(Piece):
         return extra
 
     def on_activation(self, h: Tensor, step: Step) -> Tensor:
-        """h [B,c,h',w'] at one of ``sites``, for one branch (``step.branch``)."""
+        """h [B,c,h',w'] at one of ``sites`` (``step.site``), for one branch (``step.branch``)."""
         return h
 
     def on_attention(self, p: Tensor, step: Step) -> Tensor:
@@ -181,6 +183,21 @@ class Direction(Piece):
 
         One step (strength 1) goes as far along itself as the class means lie apart, unless the piece says otherwise.
         """
+        raise NotImplementedError
+
+
+class Finder(Piece):
+    """Finds directions in a U-Net's activations (shifts, core/bank.py); its fields are options of ``directions find``.
+
+    ``per_image``: it works along the trajectory of images that are named (``--image``), not over many samples.
+    """
+
+    kind: ClassVar[str] = "finder"
+    needs: ClassVar[frozenset[str]] = frozenset({"mid-block"})
+    per_image: ClassVar[bool] = False
+
+    def find(self, job: FindJob) -> Bank:
+        """The shifts, with their statistics and where they come from (``job.bank(shifts, norms)``)."""
         raise NotImplementedError
 
 
@@ -284,6 +301,7 @@ KINDS: dict[str, type[Piece]] = {
         Inverter,
         Combiner,
         Direction,
+        Finder,
         Trainer,
         Search,
         Masker,

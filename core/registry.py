@@ -33,6 +33,7 @@ BUILT_IN = tuple(
         "guidance",
         "regularizers",
         "directions",
+        "finders",
         "trainers",
         "searches",
         "maskers",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from counterlens.core.network import Network, Step
+    from counterlens.core.sites import Site
 
 
 def fold(editors: Sequence[Any], hook: str, value: Any, step: Step) -> Any:
@@ -27,30 +28,41 @@ def tapped(net: Network, editors: Sequence[Any], step: Step) -> Iterator[None]:
     """Route the activations and attention that editors want through them, branch by branch, for one call."""
     steps = [replace(step, branch=branch) for branch in step.cond]
     with ExitStack() as stack:
-        for site, module in _wanted(net.sites, editors, "sites"):
-            wanting = [e for e in editors if site in getattr(e, "sites", ())]
-            stack.callback(module.register_forward_hook(_activation(wanting, site, steps)).remove)
+        for name, site in _wanted(net.sites, editors, "sites"):
+            wanting = [e for e in editors if name in getattr(e, "sites", ())]
+            stack.callback(_hooked(site, wanting, [replace(one, site=name) for one in steps]).remove)
         for site, module in _wanted(net.attention, editors, "attention_sites"):
             wanting = [e for e in editors if site in getattr(e, "attention_sites", ())]
             stack.enter_context(_attention(module, wanting, site, steps))
         yield
 
 
-def _wanted(sites: Any, editors: Sequence[Any], attribute: str) -> list[tuple[str, nn.Module]]:
+def _wanted(sites: Any, editors: Sequence[Any], attribute: str) -> list[tuple[str, Any]]:
     names = {name for editor in editors for name in getattr(editor, attribute, ())}
     return [(name, sites[name]) for name in sites if name in names]
 
 
-def _activation(wanting: Sequence[Any], site: str, steps: Sequence[Step]) -> Callable[..., Tensor]:
-    def hook(_module: nn.Module, _args: Any, h: Any) -> Any:
-        tensor = h if isinstance(h, Tensor) else h[0]
-        parts = [
-            fold(wanting, "on_activation", part, at) for part, at in zip(tensor.chunk(len(steps)), steps, strict=True)
-        ]
-        new = torch.cat(parts).to(tensor.dtype)
-        return new if isinstance(h, Tensor) else (new, *h[1:])
+def _hooked(site: Site, wanting: Sequence[Any], steps: Sequence[Step]) -> Any:
+    """A hook that folds the activation of a site; the handle removes it."""
 
-    return hook
+    def given(_module: nn.Module, _args: Any, h: Any) -> Any:
+        if isinstance(h, Tensor):
+            return _by_branch(wanting, "on_activation", h, steps)
+        return (_by_branch(wanting, "on_activation", h[0], steps), *h[1:])
+
+    def read(_module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        """A block takes its skip connections off the end of a tuple, its second argument."""
+        named = "res_hidden_states_tuple" in kwargs
+        skips = list(kwargs["res_hidden_states_tuple"] if named else args[1])
+        at = -1 - (site.skip or 0)
+        skips[at] = _by_branch(wanting, "on_activation", skips[at], steps)
+        if named:
+            return args, {**kwargs, "res_hidden_states_tuple": tuple(skips)}
+        return (args[0], tuple(skips), *args[2:]), kwargs
+
+    if site.skip is None:
+        return site.module.register_forward_hook(given)
+    return site.module.register_forward_pre_hook(read, with_kwargs=True)
 
 
 def _by_branch(wanting: Sequence[Any], hook: str, value: Tensor, steps: Sequence[Step]) -> Tensor:

@@ -15,7 +15,7 @@ from counterlens.core.prepare import device_of
 from counterlens.core.uri import parse
 
 if TYPE_CHECKING:
-    from counterlens.core.pieces import Trainer
+    from counterlens.core.pieces import Finder, Trainer
     from counterlens.core.pipeline import Pipeline
     from counterlens.core.registry import Registry
 
@@ -84,7 +84,7 @@ def train(
     return {"trainer": trainer.name, "data": data, **({"model": model} if model else {}), **record, "out": str(path)}
 
 
-def model_of(registry: Registry, trainer: Trainer, model: str, data: str) -> tuple[str, str]:
+def model_of(registry: Registry, trainer: Trainer | Finder, model: str, data: str) -> tuple[str, str]:
     """(folder or id, family) of the pipeline to work with; a domain's own where none is named and one would do."""
     from counterlens.core import hub
 
@@ -99,7 +99,8 @@ def model_of(registry: Registry, trainer: Trainer, model: str, data: str) -> tup
     models = registry.domain(name).models()
     if family and family not in models:
         raise unknown("pipeline", f"domain:{name}/{family}", [f"domain:{name}/{known}" for known in models])
-    fits = [f for f in models if trainer.wanted() <= _words(registry, f, models[f])]
+    wanted = trainer.wanted() - {"labels", "gradient", "examples"}
+    fits = [f for f in models if wanted <= _words(registry, f, models[f])]
     family = family or (fits[0] if fits else next(iter(models)))
     _check(registry, trainer, family, hub.read_index(str(models[family])))
     return str(models[family]), family
@@ -111,10 +112,13 @@ def _words(registry: Registry, family: str, folder: Path) -> frozenset[str]:
     return registry.family(family).capabilities(hub.read_index(str(folder)))
 
 
-def _check(registry: Registry, trainer: Trainer, family: str, index: Mapping[str, Any]) -> None:
-    lacking = sorted(trainer.wanted() - registry.family(family).capabilities(index))
+def _check(registry: Registry, trainer: Trainer | Finder, family: str, index: Mapping[str, Any]) -> None:
+    wanted = trainer.wanted() - {"labels", "gradient", "examples"}  # no family gives these
+    lacking = sorted(wanted - registry.family(family).capabilities(index))
     if lacking:
-        able = [name for name, cls in registry.entries["family"].items() if trainer.wanted() <= cls.gives]
+        able = [name for name, cls in registry.entries["family"].items() if wanted <= cls.gives]
+        command = {"finder": "directions find"}.get(trainer.kind, "train")
         raise PlanError(
-            f"train {trainer.name} needs {lacking[0]!r}, which {family} lacks; families that have it: {', '.join(able)}"
+            f"{command} {trainer.name} needs {lacking[0]!r}, which {family} lacks; "
+            f"families that have it: {', '.join(able)}"
         )

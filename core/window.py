@@ -25,6 +25,10 @@ class Box:
         """The window of ``x`` [...,h,w], a view."""
         return x[..., self.top : self.top + self.size[0], self.left : self.left + self.size[1]]
 
+    def shrunk(self, by: float) -> Box:
+        """The same window of an activation that is ``by`` times smaller than the latents."""
+        return Box(round(self.top / by), round(self.left / by), (round(self.size[0] / by), round(self.size[1] / by)))
+
 
 def boxes_of(free: Tensor, margin: float, stride: int) -> list[Box]:
     """For each row of ``free`` [B,1,h,w] (bool) the least box around it, ``margin`` shares of a side wider.

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from counterlens.core.pieces import Editor
+
+if TYPE_CHECKING:
+    from counterlens.core.bank import Bank
+    from counterlens.core.request import Asked
+    from counterlens.core.types import Scene
+
+
+class HSpace(Editor):
+    """Shift the activations of the U-Net's bottleneck, or of another site, along directions of a file (Kwon et al.
+    2023; Haas et al. 2024).
+
+    ``h <- h + strength·scale·delta`` at the directions' own site; several directions are added up.
+    """
+
+    name: ClassVar[str] = "h-space"
+    needs: ClassVar[frozenset[str]] = frozenset({"mid-block"})
+    directions: str = Field("", description="file of counterlens directions find (or --directions FILE)")
+    pick: tuple[str, ...] = Field((), description="which of the file's directions, name or name*factor; all if empty")
+    scale: float = Field(1.0, description="of the directions, at strength 1; negative goes the other way")
+    window: tuple[float, float] = Field(
+        (0.0, 1.0), description="begin,end: shares of the trajectory, 0 is the noisy end"
+    )
+    schedule: Literal["flat", "rising", "falling", "middle"] = Field(
+        "flat", description="how it weighs the steps in it"
+    )
+    form: Literal["symmetric", "asymmetric"] = Field(
+        "symmetric",
+        description="the shifted answer is all, or only the clean image of each step (Asyrp; twice the evaluations)",
+    )
+    branch: Literal["all", "conditional"] = Field("all", description="which branches of guidance are shifted")
+    cap: float | None = Field(None, description="the shift is at most so many times as long as the activation", gt=0)
+    resample: bool = Field(False, description="interpolate over timesteps if the steps are others")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> HSpace:
+        if not 0 <= self.window[0] < self.window[1] <= 1:
+            raise ValueError("window is begin,end with 0 <= begin < end <= 1")
+        return self
+
+    def check(self, asked: Sequence[Asked]) -> None:
+        from counterlens.core.bank import load
+        from counterlens.core.errors import UsageError
+
+        if not self.directions:
+            raise UsageError(
+                "editor 'h-space' needs directions: --directions FILE, made by counterlens directions find"
+            )
+        self._picked(load(self.directions))
+
+    def bind(self, scene: Scene) -> Any:
+        from counterlens.core.injection import Inject, weights_of
+
+        bank = self._bank(scene)
+        delta = sum(factor * bank.get(name).delta for name, factor in self._picked(bank))
+        return Inject(
+            delta[:, None].to(scene.x0),  # type: ignore[index, union-attr]
+            self.scale * scene.strength,
+            weights_of(len(scene.grid) - 1, self.window, self.schedule),
+            bank.space.site,
+            self.cap,
+            self.form == "symmetric",
+            "" if self.branch == "all" else list(scene.cond)[-1],
+            scene.lock,
+        )
+
+    def _bank(self, scene: Scene) -> Bank:
+        """The file's directions, fit for this pipeline and trajectory; read once a run."""
+        from counterlens.core.bank import load
+
+        memo, key = scene.studio.memo, ("bank", self.directions, self.resample, len(scene.grid))
+        if key not in memo:
+            memo[key] = load(self.directions).check(scene.studio.pipeline, scene.grid, resample=self.resample)
+        return memo[key]
+
+    def _picked(self, bank: Bank) -> list[tuple[str, float]]:
+        """(name, factor) of the directions to be added up; UsageError for one that is not there."""
+        from counterlens.core.errors import UsageError
+
+        if not self.pick:
+            return [(name, 1.0) for name in bank.names]
+        found = []
+        for text in self.pick:
+            name, _, factor = text.partition("*")
+            try:
+                found.append((bank.get(name.strip()).name, float(factor or 1)))
+            except ValueError:
+                raise UsageError(f"pick {text!r}: write NAME or NAME*FACTOR") from None
+        return found
