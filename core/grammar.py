@@ -17,8 +17,8 @@ MODEL = "en_core_web_sm"
 FETCH = f"python -m spacy download {MODEL}"
 WORD = re.compile(r"\w+(?:['’./]\w+)*", re.UNICODE)  # 16.4, C/V and o'clock are one word, a final dot is none
 # words that are no nouns of a caption; closed classes, colours and sizes, and the verbs that captions use
-NO_NOUNS = frozenset(
-    """a an the this that these those some any each every no its his her their our my your and or but nor with without
+OTHERS = """
+    a an the this that these those some any each every no its his her their our my your and or but nor with without
     of on in at by to from for into onto over under above below behind between among through across around near beside
     up down off out as than then there here is are was were be been being has have had do does did can could will would
     may might must it he she they we you i who which what where when while very quite not only also just more most less
@@ -26,9 +26,10 @@ NO_NOUNS = frozenset(
     red orange yellow lime green mint cyan azure blue violet magenta rose black white grey gray brown pink purple
     small medium large big little tiny huge long short tall thin thick bold plain round soft pointed spiky bright dark
     old new young wooden looking sitting standing lying holding walking running eating wearing playing flying hanging
-    showing parked covered filled made""".split()
-)
-FRAME = frozenset("image photo photograph picture close-up closeup view drawing painting shot".split())
+    showing parked covered filled made
+"""
+NO_NOUNS = frozenset(WORD.findall(OTHERS))
+FRAME = frozenset(("image", "photo", "photograph", "picture", "closeup", "view", "drawing", "painting", "shot"))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ Combine = Callable[[Mapping[str, Tensor], "Step"], Tensor]
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the loop, as its hooks see it. ``rows``: the image of the scene behind each row of ``x``."""
+    """One step of the loop, as its hooks see it. ``rows``: the image of the scene behind each row of ``x``;
+    ``branch`` and ``site``: where ``on_activation`` and ``on_attention`` are."""
 
     i: int
     n: int
@@ -38,7 +39,7 @@ class Step:
     rows: tuple[int, ...] = ()
     extra: Extra = field(default_factory=dict)
     branch: str = ""
-    site: str = ""  # of the activation, in ``on_activation``
+    site: str = ""
     ask: Callable[..., Estimate] = field(default=None, repr=False)  # type: ignore[assignment]
 
     @property

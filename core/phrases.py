@@ -108,11 +108,15 @@ def ensured(caption: str, label: str, grammar: Grammar, repair: bool = True) -> 
     if found is not None and found.how != "head":
         return caption, ""
     if not repair:
-        raise UsageError(f"the caption {caption!r} does not name its class {label!r}: leave missing=refuse out, or --prompt")
+        raise UsageError(
+            f"the caption {caption!r} does not name its class {label!r}: leave missing=refuse out, or --prompt"
+        )
     if found is not None:
         return replaced(caption, found, name), f"the caption did not name {label!r}: the name was put in"
     front = f"{article(name)} {name}"
-    return (f"{front}, {caption}" if caption else front), f"the caption did not name {label!r}: the name was put in front"
+    return (
+        f"{front}, {caption}" if caption else front
+    ), f"the caption did not name {label!r}: the name was put in front"
 
 
 def swap(caption: str, source: str, target: str, grammar: Grammar) -> Swap:

@@ -66,7 +66,8 @@ class Editor(Piece):
     """Changes what flows through the loop. Every hook is a no-op here; override those you need.
 
     ``sites``: activation sites for ``on_activation`` (see ``core/sites.py`` for their names);
-    ``attention_sites``: attention layers for ``on_attention``.
+    ``attention_sites``: attention layers for ``on_attention``; either may be a function of the step, and
+    ``step.site`` says where a hook is.
     """
 
     kind: ClassVar[str] = "editor"
@@ -76,6 +77,10 @@ class Editor(Piece):
 
     def bind(self, scene: Scene) -> Any:
         """What takes part in the loop for this scene: an object with any of the ``on_…`` hooks."""
+        return self
+
+    def on_start(self, problem: Problem, inversion: Inversion) -> Any:
+        """What takes part, now that the start of the trajectory is known; called once a walk, after ``bind``."""
         return self
 
     def on_problem(self, problem: Problem) -> Problem:

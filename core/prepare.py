@@ -100,7 +100,7 @@ def _examples(request: Request, registry: Registry, domain: str) -> Dataset | No
 def _takes_map(composition: Composition) -> bool:
     """Whether a piece of the method looks at the map that was given."""
     pieces = (*composition.editors, *composition.guidance, *composition.regularizers)
-    return any(piece.name == "change-map" or "map" in piece.wanted() for piece in pieces)
+    return any(hasattr(piece, "otherwise") or "map" in piece.wanted() for piece in pieces)
 
 
 def _classifiers(request: Request, registry: Registry, domain: str) -> tuple[str, str]:

@@ -97,6 +97,7 @@ class Problem:
     kept: dict[tuple[float | None, int], Inversion] = field(default_factory=dict, repr=False)
     kept_steps: dict[Any, Tensor] = field(default_factory=dict, repr=False)  # of inversions whose starts share steps
     paid: dict[int, int] = field(default_factory=dict, repr=False)  # evaluations of a row's longest such inversion
+    traced: dict[Any, Any] = field(default_factory=dict, repr=False)  # what editors recorded of a row's own trajectory
     store: Inversions | None = field(default=None, repr=False)
     keep: bool = False  # whether the ends of all tries are kept, to be shown
     tick: Callable[[int, int], None] = field(default=lambda done, total: None, repr=False)
@@ -170,7 +171,8 @@ class Problem:
         """
         scene = self.scene
         nulls = [Nulls(inversion.null)] if inversion.null is not None and "null" in scene.cond else []
-        editors = [*nulls, *(editor.bind(scene) for editor in self.editors), *extra_editors]
+        own = [self._started(editor.bind(scene), inversion) for editor in self.editors]
+        editors = [*nulls, *own, *extra_editors]
         net, x, start = scene.net, inversion.x, 0
         if scene.lock is not None:
             held = scene.lock.hold(inversion, net, scene.cond, self.combiner)
@@ -190,6 +192,11 @@ class Problem:
             rows=scene.rows,
             start=start,
         )
+
+    def _started(self, bound: Any, inversion: Inversion) -> Any:
+        """A bound editor that has been told where the trajectory begins."""
+        begin = getattr(bound, "on_start", None)
+        return bound if begin is None else begin(self, inversion)
 
     def walk(self, inversion: Inversion, extra_editors: Sequence[Any] = ()) -> Tensor:
         """The end of the edited trajectory: x0 [B,C,h,w]."""

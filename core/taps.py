@@ -28,18 +28,20 @@ def tapped(net: Network, editors: Sequence[Any], step: Step) -> Iterator[None]:
     """Route the activations and attention that editors want through them, branch by branch, for one call."""
     steps = [replace(step, branch=branch) for branch in step.cond]
     with ExitStack() as stack:
-        for name, site in _wanted(net.sites, editors, "sites"):
-            wanting = [e for e in editors if name in getattr(e, "sites", ())]
+        for name, site, wanting in _wanted(net.sites, editors, "sites", step):
             stack.callback(_hooked(site, wanting, [replace(one, site=name) for one in steps]).remove)
-        for site, module in _wanted(net.attention, editors, "attention_sites"):
-            wanting = [e for e in editors if site in getattr(e, "attention_sites", ())]
-            stack.enter_context(_attention(module, wanting, site, steps))
+        for name, module, wanting in _wanted(net.attention, editors, "attention_sites", step):
+            stack.enter_context(_attention(module, wanting, [replace(one, site=name) for one in steps]))
         yield
 
 
-def _wanted(sites: Any, editors: Sequence[Any], attribute: str) -> list[tuple[str, Any]]:
-    names = {name for editor in editors for name in getattr(editor, attribute, ())}
-    return [(name, sites[name]) for name in sites if name in names]
+def _wanted(sites: Any, editors: Sequence[Any], attribute: str, step: Step) -> Iterator[tuple[str, Any, list[Any]]]:
+    """The sites that any editor wants in this step, each with the editors that want it."""
+    wants = [(editor, getattr(editor, attribute, ())) for editor in editors]
+    names = [(editor, set(want(step) if callable(want) else want)) for editor, want in wants]
+    for name in sites:
+        if wanting := [editor for editor, own in names if name in own]:
+            yield name, sites[name], wanting
 
 
 def _hooked(site: Site, wanting: Sequence[Any], steps: Sequence[Step]) -> Any:
@@ -72,7 +74,7 @@ def _by_branch(wanting: Sequence[Any], hook: str, value: Tensor, steps: Sequence
 
 
 @contextmanager
-def _attention(module: Any, wanting: Sequence[Any], site: str, steps: Sequence[Step]) -> Iterator[None]:
+def _attention(module: Any, wanting: Sequence[Any], steps: Sequence[Step]) -> Iterator[None]:
     """Let the classic processor compute explicit probabilities, and fold them: [B,heads,q,k] a branch."""
     from diffusers.models.attention_processor import AttnAddedKVProcessor, AttnProcessor
 

@@ -3,13 +3,15 @@
 from counterlens.core.hookspecs import hookimpl
 from counterlens.plugins.editors.arithmetic import Arithmetic
 from counterlens.plugins.editors.arithmetic_prediction import ArithmeticPrediction
+from counterlens.plugins.editors.blend import Blend
 from counterlens.plugins.editors.change_map import ChangeMap
 from counterlens.plugins.editors.clamp import Clamp
 from counterlens.plugins.editors.h_space import HSpace
+from counterlens.plugins.editors.prompt_to_prompt import PromptToPrompt
 from counterlens.plugins.editors.toward import Toward
 from counterlens.plugins.editors.words import Words
 
 
 @hookimpl
 def counterlens_editors():
-    return [Arithmetic, ArithmeticPrediction, ChangeMap, Clamp, HSpace, Toward, Words]
+    return [Arithmetic, ArithmeticPrediction, Blend, ChangeMap, Clamp, HSpace, PromptToPrompt, Toward, Words]

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
+from counterlens.core.grammar import rules
+from counterlens.core.phrases import article, find, names_of, replaced
 from counterlens.core.pieces import Editor
 
 if TYPE_CHECKING:
@@ -103,5 +104,6 @@ def prompt_of(template: str, source: str, target: str, prompt: str) -> str:
     """
     if template:
         return template.format(source=source, target=target, prompt=prompt)
-    swapped, count = re.subn(rf"\b{re.escape(source)}\b", target.replace("\\", r"\\"), prompt, flags=re.IGNORECASE)
-    return swapped if count else (f"{target}, {prompt}" if prompt else f"a photo of a {target}")
+    if found := find(prompt, source, rules()):
+        return replaced(prompt, found, names_of(target)[0])
+    return f"{target}, {prompt}" if prompt else f"a photo of {article(target)} {target}"
