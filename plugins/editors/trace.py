@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,12 +52,15 @@ def traces_of(problem: Problem, inversion: Inversion, who: Hashable, sites: Site
     """
     import torch
 
+    from counterlens.core.network import Network
+
     level = (len(inversion.grid), float(torch.as_tensor(inversion.grid[0].t).flatten()[0]))
     keys = [(who, level, row) for row in problem.scene.rows]
     new = [keys.index(key) for key in dict.fromkeys(keys) if key not in problem.traced]
     if new:
         plain = replace(problem.take(new), editors=())
-        plain = plain.with_(scene=replace(plain.scene, lock=None))
+        net = Network(**{one.name: getattr(plain.scene.net, one.name) for one in fields(Network)})  # its own questions
+        plain = plain.with_(scene=replace(plain.scene, lock=None, net=replace(net, checkpointed=False)))
         traces = [Trace() for _ in new]
         recorder = Recorder(list(problem.scene.cond)[-1], sites, traces)
         start = inversion.take(new)
