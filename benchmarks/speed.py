@@ -20,7 +20,7 @@ import click
 @click.command()
 @click.option(
     "--only",
-    type=click.Choice(["overhead", "inversion", "change-map", "scaling"]),
+    type=click.Choice(["overhead", "inversion", "change-map", "scaling", "jacobian", "pca"]),
     multiple=True,
     help="measure only this",
 )
@@ -110,6 +110,20 @@ def scaling(device: str, batch: int, steps: int, repeats: int) -> dict[str, Any]
     return measured(device, batch, steps, repeats)
 
 
+def jacobian(device: str, batch: int, steps: int, repeats: int) -> dict[str, Any]:
+    """Singular vectors of the bottleneck against sequential power iteration; see spectral.py."""
+    from counterlens.benchmarks.spectral import jacobian as measured
+
+    return measured(device, batch, steps, repeats)
+
+
+def pca(device: str, batch: int, steps: int, repeats: int) -> dict[str, Any]:
+    """PCA of activations against sampling alone; see spectral.py."""
+    from counterlens.benchmarks.spectral import pca as measured
+
+    return measured(device, batch, steps, repeats)
+
+
 def change_map(device: str, batch: int, steps: int, repeats: int) -> dict[str, Any]:
     """What holding a change map adds to a step: time outside the U-Net with it less without, over the U-Net's own."""
     import torch
@@ -145,6 +159,8 @@ MEASURES: dict[str, Callable[[str, int, int, int], dict[str, Any]]] = {
     "inversion": inversion,
     "change-map": change_map,
     "scaling": scaling,
+    "jacobian": jacobian,
+    "pca": pca,
 }
 ALONE = ("overhead", "inversion")  # measured when nothing is named: no processes, and one figure of each name
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import scipy.linalg
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
@@ -65,8 +66,9 @@ def shared(parts: Sequence[Tensor], k: int) -> list[Components]:
     """PCA of the concatenation of parts, [N,d] each, whose components are given part by part (not unit each).
 
     The scores, and so sigma, are those of the whole: one component a whole trajectory, where parts are its timesteps.
+    They are read twice, one at a time.
     """
-    products = sum((gram(x) for x in parts[1:]), gram(parts[0]))
+    products = sum((gram(x) for x in parts), torch.zeros((), dtype=torch.float64))
     half = torch.arange(len(products)) % 2 == 0
     whole, first, second = (Eigen.of(products, rows, k) for rows in (half | ~half, half, ~half))
     stability = _agreement(products, whole, first, second)
@@ -93,11 +95,12 @@ class Eigen:
     @classmethod
     def of(cls, products: Tensor, chosen: Tensor, k: int) -> Eigen:
         index = torch.nonzero(chosen)[:, 0]
-        centred = _centred(products[index][:, index])
-        lam, a = torch.linalg.eigh(centred)
-        lam, a = lam.flip(0).clamp_min(0), a.flip(1)
-        keep = int((lam[:k] > SMALLEST**2 * lam[0]).sum())
-        return cls(index, a[:, :keep], lam[:keep].sqrt(), lam[:keep] / lam.sum().clamp_min(1e-300))
+        centred, n = _centred(products[index][:, index]), len(index)
+        top = scipy.linalg.eigh(centred.numpy(), subset_by_index=[max(0, n - k), n - 1])
+        lam, a = (torch.from_numpy(part).flip(-1) for part in top)
+        keep = int((lam > SMALLEST**2 * lam[0]).sum())
+        total = centred.diagonal().sum().clamp_min(1e-300)
+        return cls(index, a[:, :keep], lam[:keep].clamp_min(0).sqrt(), lam[:keep] / total)
 
     def scores(self) -> Tensor:
         return self.a * self.s

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from counterlens.core.errors import UsageError
 from counterlens.core.network import Combine, Network, Step
-from counterlens.core.sites import blocks
+from counterlens.core.sites import blocks, check_site
 from counterlens.core.spectra import Operator
 from counterlens.core.taps import tapped
 
@@ -94,8 +93,7 @@ class Behind:
 
 def behind(net: Network, unet: nn.Module, site: str, step: Step, combine: Combine) -> Behind:
     """The network behind ``site`` at the state of ``step``, which holds one image. UsageError for an unknown site."""
-    if site not in net.sites:
-        raise UsageError(f"unknown site {site!r}: the U-Net has {', '.join(net.sites) or 'none'}")
+    check_site(site, net.sites)
     if len(step.x) != 1:
         raise ValueError(f"one image at a time, not {len(step.x)}")
     answers: dict[nn.Module, Any] = {}
@@ -106,16 +104,12 @@ def behind(net: Network, unet: nn.Module, site: str, step: Step, combine: Combin
             answers[module] = answer
 
     parts = [unet.get_submodule("conv_in"), *blocks(unet, "down_blocks"), *blocks(unet, "up_blocks")]
-    parts += [part for part in (getattr(unet, "mid_block", None), _module(net.sites[site])) if part is not None]
+    parts += [part for part in (getattr(unet, "mid_block", None), net.sites[site].module) if part is not None]
     with ExitStack() as stack, torch.no_grad(), plain_attention():
         for part in dict.fromkeys(parts):
             stack.callback(part.register_forward_hook(keep).remove)  # before the look, which is hung up by the call
         net.estimate(step, [look], combine)
     return Behind(net, step, combine, answers, site, look.seen[-1].float())
-
-
-def _module(site: Any) -> nn.Module:
-    return getattr(site, "module", site)
 
 
 @dataclass(frozen=True, eq=False)

@@ -95,24 +95,27 @@ class FindJob:
         with torch.no_grad():
             return self.explained.logits(as_saved(picture)).cpu()
 
-    def recorded(self, sites: Sequence[str] = ()) -> Iterator[Recorded]:
-        """``quest.count`` images with their activations at ``sites`` (that of the quest if none are given)."""
+    def recorded(self, sites: Sequence[str] = (), start: int = 0) -> Iterator[Recorded]:
+        """``quest.count`` images with their activations at ``sites`` (that of the quest if none are given).
+
+        ``start``: the first one, for a finder that has the others already.
+        """
         sites = tuple(sites) or (self.quest.site,)
         make = self._samples if self.quest.source == "samples" else self._images
-        done = 0
-        for batch in make(sites):
+        done = start
+        for batch in make(sites, start):
             done += len(batch.numbers)
             self.progress(f"activations of {self.quest.source}", done, self.quest.count)
             yield batch
 
-    def _samples(self, sites: Sequence[str]) -> Iterator[Recorded]:
+    def _samples(self, sites: Sequence[str], start: int) -> Iterator[Recorded]:
         q = self.quest
-        for numbers in batches(range(q.count), q.batch):
+        for numbers in batches(range(start, q.count), q.batch):
             yield sampled(self._scene(self._looks(numbers), numbers), sites, numbers, q.seed, self.combiner, q.eta)
 
-    def _images(self, sites: Sequence[str]) -> Iterator[Recorded]:
+    def _images(self, sites: Sequence[str], start: int) -> Iterator[Recorded]:
         pictures = self.pictures()
-        for numbers in batches(range(len(pictures)), self.quest.batch):
+        for numbers in batches(range(start, len(pictures)), self.quest.batch):
             scene = self._scene(torch.stack([pictures[n][1] for n in numbers]), numbers)
             yield inverted(problem_of(scene, self.inverter, self.combiner), sites, numbers)
 
@@ -153,7 +156,7 @@ class FindJob:
             "eta": q.eta,
             "classifier": self.classifier.uri if self.classifier else None,
             "classifier_digest": self.classifier.digest if self.classifier else None,
-            "data": self.examples.uri if self.examples else None,
+            "data": self.examples.uri if self.examples is not None else None,
             **about,
         }
         return Bank(self.space(site), tuple(shifts), norms, provenance)
@@ -222,7 +225,7 @@ def _of_images(
     from counterlens.core.engine import Session
     from counterlens.core.errors import PlanError
     from counterlens.core.prepare import prepare
-    from counterlens.core.request import Request
+    from counterlens.core.request import Request, gather
 
     request = Request(
         images=quest.images,
@@ -242,7 +245,9 @@ def _of_images(
         offline=quest.offline,
         prior=quest.prior,
     )
-    prepared = prepare(request, registry)
+    asked = gather(request, registry)
+    finder.check(asked)
+    prepared = prepare(request, registry, asked)
     if lacking := sorted(finder.wanted() - prepared.given - {"trajectory"}):
         able = [name for name, cls in registry.entries["family"].items() if finder.wanted() & cls.gives]
         raise PlanError(

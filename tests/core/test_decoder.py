@@ -15,7 +15,7 @@ from counterlens.core.testing import tiny
 
 torch.set_num_threads(1)
 FAMILIES = ("ddpm", "stable-diffusion", "sdxl", "kandinsky22", "deepfloyd-if")
-SITES = ("mid.before", "mid.middle", "mid.after", "up.0")
+SITES = ("mid.before", "mid.middle", "mid.after", "up.0", "skip.0.1")
 
 
 def guided(branches, step):
@@ -151,5 +151,5 @@ def test_the_predicted_image_has_the_same_vectors_and_scaled_values(setting):
 
 def test_an_unknown_site_is_refused(setting):
     pipeline, step = setting
-    with pytest.raises(UsageError, match=r"the U-Net has .*mid\.after"):
+    with pytest.raises(UsageError, match=r"it has .*mid\.after"):
         behind(pipeline.network(), pipeline.unet, "mid.nowhere", step, only)
