@@ -21,6 +21,7 @@ UNFLIPPED = 3
 @options.composition
 @options.networks
 @click.option("--prompt", help="Words for the source image, for text-conditioned pipelines.")
+@click.option("--directions", metavar="FILE", help="Directions of: counterlens directions find; for h-space.")
 @click.option("--map", type=click.Path(), help="Change map: a grey picture, white may change.")
 @click.option(
     "--fit", type=click.Choice(["crop", "pad", "squash"]), default="crop", show_default=True, help="Make it square by."

@@ -83,7 +83,7 @@ def capped(move: Tensor, h: Tensor, cap: float) -> Tensor:
 
 @dataclass(eq=False)
 class Recorder:
-    """Keeps the activation at its ``sites`` in every step: ``h[site]`` is a list of [B,C,h',w'], noisy to clean.
+    """Keeps the activation at its ``sites`` in every step: ``h[site][i]`` is [B,C,h',w'], as it was first asked for.
 
     Of several branches it keeps the last, the conditional one. What it keeps is the network's own: put it before
     editors that shift.
@@ -92,16 +92,16 @@ class Recorder:
     sites: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        self.h: dict[str, list[Tensor]] = {site: [] for site in self.sites}
+        self.h: dict[str, dict[int, Tensor]] = {site: {} for site in self.sites}
 
     def on_activation(self, h: Tensor, step: Step) -> Tensor:
-        if step.branch == list(step.cond)[-1]:
-            self.h[step.site].append(h.detach().float())
+        if step.branch == list(step.cond)[-1]:  # a step that is asked again was seen already
+            self.h[step.site].setdefault(step.i, h.detach().float())
         return h
 
     def stacked(self) -> dict[str, Tensor]:
-        """{site: [T,B,C,h',w']}."""
-        return {site: torch.stack(steps) for site, steps in self.h.items()}
+        """{site: [T,B,C,h',w']} of the steps that ran, noisy to clean."""
+        return {site: torch.stack([steps[i] for i in sorted(steps)]) for site, steps in self.h.items()}
 
 
 @dataclass(eq=False)

@@ -59,6 +59,8 @@ def prepare(request: Request, registry: Registry, asked: list[Asked] | None = No
     composition = composed(editors=request.editors)
     if request.map and not _takes_map(composition):  # a map that nothing else takes is held, never ignored
         composition = composed(editors=(*request.editors, "change-map"))
+    if request.directions:
+        composition = _with_directions(composition, request.directions)
     asked = asked or gather(request, registry)
     for piece in composition.pieces():
         piece.check(asked)
@@ -95,6 +97,23 @@ def _examples(request: Request, registry: Registry, domain: str) -> Dataset | No
 
     uri = request.data or (f"domain:{domain}" if domain else "")
     return open_dataset(registry, uri) if uri else None
+
+
+def _with_directions(composition: Composition, file: str) -> Composition:
+    """The composition whose search and editors use this file, where they take one and name none themselves."""
+
+    def given(piece: Any) -> Any:
+        empty = getattr(piece, "directions", None) == ""
+        return piece.model_copy(update={"directions": file}) if empty else piece
+
+    found = composition.model_copy(
+        update={"search": given(composition.search), "editors": tuple(map(given, composition.editors))}
+    )
+    if found == composition:
+        raise UsageError(
+            f"method {composition.method.name!r} takes no directions: use --method h-space, or add --editor h-space"
+        )
+    return found
 
 
 def _takes_map(composition: Composition) -> bool:

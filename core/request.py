@@ -41,6 +41,7 @@ class Request(BaseModel):
     tau: float | None = Field(None, gt=0, lt=1)
     prompt: str | None = Field(None, description="words for the source image, for text-conditioned models")
     map: str | None = Field(None, description="change map: a grey picture of the image's size, white may change")
+    directions: str | None = Field(None, description="file of directions in activations, for the piece that takes one")
     seed: int = 0
     fit: Literal["crop", "pad", "squash"] = "crop"
     batch: int = Field(8, ge=1, description="rows in one network call; changes nothing but speed and memory")

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from counterlens.core.pieces import Search
+
+if TYPE_CHECKING:
+    from counterlens.core.bank import Bank
+    from counterlens.core.problem import Problem
+    from counterlens.core.request import Asked
+    from counterlens.core.types import Found
+
+SITE = "up.1"
+
+
+class HSpace(Search):
+    """The least shift of the activations at one site that reaches tau.
+
+    Without directions the shift is the gradient of the target's log-odds there, taken anew where one straight step does
+    not reach (counterfactual direction). With a bank of directions (``--directions FILE``) those whose predicted change
+    of the log-odds is largest are tried, in both senses. Strengths are lengths over that of the activation itself.
+    """
+
+    name: ClassVar[str] = "h-space"
+    needs: ClassVar[frozenset[str]] = frozenset({"trajectory", "prediction", "mid-block", "labels", "gradient"})
+    site: str = Field("", description="where: mid.after, up.N, …; that of the directions, or up.1, if empty")
+    directions: str = Field("", description="file of counterlens directions find (or --directions FILE)")
+    use: Literal["rank", "span"] = Field(
+        "rank", description="of a bank: its best directions one by one, or the gradient within their span"
+    )
+    tries: int = Field(3, description="directions of a bank that are tried, best prediction first", ge=1)
+    protect: tuple[str, ...] = Field((), description="classes whose logits are kept: their gradients are projected out")
+    ridge: float = Field(1e-3, description="of that projection", ge=0)
+    through: Literal["trajectory", "step"] = Field(
+        "trajectory", description="gradient through all steps, or of each step's own clean image (a third of the cost)"
+    )
+    rounds: int = Field(4, description="gradients taken for an image that does not flip", ge=1)
+    reach: float = Field(0.15, description="how far one gradient is trusted, over the length of the activation", gt=0)
+    cap: float = Field(0.6, description="the longest shift, over the length of the activation", gt=0)
+    refine: int = Field(
+        3, description="halvings between the longest shift that does not flip and the least that does", ge=0
+    )
+    window: tuple[float, float] = Field(
+        (0.0, 1.0), description="begin,end: shares of the trajectory, 0 is the noisy end"
+    )
+    schedule: Literal["flat", "rising", "falling", "middle"] = Field(
+        "flat", description="how it weighs the steps in it"
+    )
+    form: Literal["symmetric", "asymmetric"] = Field("symmetric", description="asymmetric: Asyrp, two questions a step")
+    resample: bool = Field(False, description="interpolate directions over timesteps if the steps are others")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> HSpace:
+        if not 0 <= self.window[0] < self.window[1] <= 1:
+            raise ValueError("window is begin,end with 0 <= begin < end <= 1")
+        return self
+
+    def check(self, asked: Sequence[Asked]) -> None:
+        from counterlens.core.bank import load
+
+        if self.directions:
+            load(self.directions)
+
+    def run(self, problem: Problem) -> Found:
+        import torch
+
+        from counterlens.core.sweeping import chunks
+        from counterlens.core.types import Found
+        from counterlens.plugins.searches.h_climb import Climb, Row, alike
+
+        bank = self._bank(problem)
+        site = bank.space.site if bank else self.site or SITE
+        rows: list[Row] = []
+        for batch in chunks(problem):
+            found: dict[int, Row] = {}
+            for at in alike(batch):  # images whose change maps leave out other steps go apart
+                found |= zip(at, Climb(self, batch.take(at), site, bank).run(), strict=True)
+            rows += [found[k] for k in range(len(batch.scene))]
+            problem.tick(len(rows), len(problem.scene))
+        return Found(
+            torch.stack([row.x0 for row in rows]),
+            tuple(row.strength for row in rows),
+            tuple(tuple(row.tried) for row in rows),
+            tuple(tuple(row.ends) for row in rows) if problem.keep else (),
+        )
+
+    def _bank(self, problem: Problem) -> Bank | None:
+        from counterlens.core.bank import load
+        from counterlens.core.sites import check_site
+
+        scene = problem.scene
+        if self.directions:
+            return load(self.directions).check(scene.studio.pipeline, scene.grid, self.site, self.resample)
+        check_site(self.site or SITE, scene.net.sites, scene.studio.pipeline.uri)
+        return None
