@@ -141,7 +141,8 @@ class Network:
         with tapped(self, editors, step):
             out = self.predict(
                 step.x.repeat(n, 1, 1, 1).to(self.dtype), t.repeat(n), torch.cat(list(step.cond.values())), extra
-            ).float()
+            )
+        out = out.to(torch.promote_types(out.dtype, torch.float32))
         out, raw = out[:, : self.channels], (out[:, self.channels :] if out.shape[1] > self.channels else None)
         learned = None if raw is None else raw.chunk(n)[-1]  # the conditional branch's, as in stock pipelines
         return dict(zip(step.cond, out.chunk(n), strict=True)), learned

@@ -58,31 +58,15 @@ class EditFriendly(Inverter):
         """What the model's own step misses of each next point: one question a (step, image), asked once."""
         import torch
 
+        from counterlens.core.inverting import means
+
+        branch = {"editing": "", "source": list(problem.scene.cond)[-1], "null": "null"}[self.under]
         rows, size, kept = problem.scene.rows, max(1, problem.batch), problem.kept_steps
         wanted = [(i, row) for i in range(start, len(churn)) for row in range(len(rows))]
         new = [(i, row) for i, row in wanted if (self, i, rows[row]) not in kept]
         for k in range(0, len(new), size):
             part = new[k : k + size]
-            for (i, row), mean in zip(part, self._means(problem, path, churn, part), strict=True):
+            for (i, row), mean in zip(part, means(problem, path, churn, part, branch), strict=True):
                 kept[self, i, rows[row]] = path[i + 1][row] - mean
         steps = range(start, len(churn))
         return tuple(torch.stack([kept[self, i, row] for row in rows]) for i in steps)
-
-    def _means(
-        self, problem: Problem, path: list[Tensor], churn: tuple[float, ...], part: list[tuple[int, int]]
-    ) -> Tensor:
-        """Where the model's own step goes from these (step, row) points of the path: one network call."""
-        import torch
-
-        from counterlens.core.levels import rows
-        from counterlens.core.network import Step, only
-
-        scene = problem.scene
-        at = scene.take([row for _, row in part])
-        now, to = (rows([scene.grid[i + d] for i, _ in part], scene.x0.device) for d in (0, 1))
-        x = torch.stack([path[i][row] for i, row in part])
-        branch = {"editing": "", "source": list(at.cond)[-1], "null": "null"}[self.under]
-        cond = {branch: at.cond[branch]} if branch else at.cond
-        step = Step(0, len(churn), now, to, x, cond, at.rows, at.extra)
-        kept = torch.tensor([churn[i] for i, _ in part], device=x.device).view(-1, 1, 1, 1)
-        return scene.net.estimate(step, (), only if branch else problem.combiner).at(to, kept)

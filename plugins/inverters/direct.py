@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from counterlens.core.pieces import Inverter
+
+if TYPE_CHECKING:
+    from counterlens.core.problem import Problem
+    from counterlens.core.types import Inversion
+
+
+class Direct(Inverter):
+    """DDIM inversion under the source's condition, and what each guided step of the source misses of it, added back
+    (Direct inversion, Ju et al. 2024): exact under any guidance, without optimisation."""
+
+    name: ClassVar[str] = "direct"
+    gives: ClassVar[frozenset[str]] = frozenset({"trajectory", "exact"})
+    least: float = Field(20.0, description="least PSNR of the reconstruction in dB; an image below is a failure", ge=0)
+
+    def invert(self, problem: Problem, skip: float | None = None) -> Inversion:
+        import torch
+
+        from counterlens.core.inverting import ddim_path, gated, means
+        from counterlens.core.types import Inversion
+
+        scene, n = problem.scene, len(problem.scene.grid) - 1
+        first = self.start(n, skip)
+        grid = scene.grid[first:]
+        path = ddim_path(problem, grid, source=True)
+        churn, size = (0.0,) * (n - first), max(1, problem.batch)
+        pairs = [(i, row) for i in range(n - first) for row in range(len(scene))]
+        with torch.no_grad():
+            parts = [means(problem, path, churn, pairs[k : k + size], first=first) for k in range(0, len(pairs), size)]
+        mean = torch.cat(parts).unflatten(0, (n - first, len(scene)))
+        residual = tuple(path[i + 1] - mean[i] for i in range(n - first))
+        inversion = Inversion(path[0], grid, residual=residual, path=path)
+        return gated(problem, inversion, scene.x0, self.least)
