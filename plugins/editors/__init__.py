@@ -8,10 +8,11 @@ from counterlens.plugins.editors.change_map import ChangeMap
 from counterlens.plugins.editors.clamp import Clamp
 from counterlens.plugins.editors.h_space import HSpace
 from counterlens.plugins.editors.prompt_to_prompt import PromptToPrompt
+from counterlens.plugins.editors.region import Region
 from counterlens.plugins.editors.toward import Toward
 from counterlens.plugins.editors.words import Words
 
 
 @hookimpl
 def counterlens_editors():
-    return [Arithmetic, ArithmeticPrediction, Blend, ChangeMap, Clamp, HSpace, PromptToPrompt, Toward, Words]
+    return [Arithmetic, ArithmeticPrediction, Blend, ChangeMap, Clamp, HSpace, PromptToPrompt, Region, Toward, Words]

@@ -1,6 +1,7 @@
 """Guidance that comes with counterlens."""
 
 from counterlens.core.hookspecs import hookimpl
+from counterlens.plugins.guidance.clip_text import ClipText
 from counterlens.plugins.guidance.disagreement import Disagreement
 from counterlens.plugins.guidance.neuron import Neuron
 from counterlens.plugins.guidance.target import Target
@@ -8,4 +9,4 @@ from counterlens.plugins.guidance.target import Target
 
 @hookimpl
 def counterlens_guidance():
-    return [Disagreement, Neuron, Target]
+    return [ClipText, Disagreement, Neuron, Target]

@@ -1,33 +1,19 @@
-"""LPIPS: distance of two pictures in the layers of a network that was trained to see.
-
-The linear heads come with torchmetrics; the backbone's weights come from a path or torch's own cache, nothing is
-downloaded.
-"""
+"""LPIPS as a metric; the network is in core/lpips.py."""
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from counterlens.core import weights
-from counterlens.core.errors import MissingError, UsageError
+from counterlens.core import lpips as network
+from counterlens.core.lpips import BACKBONES
 from counterlens.core.metrics import PictureMetric
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from counterlens.core.measuring import Context
-
-# torchvision's name, its file in torch's cache, the layers after which features are taken, the smallest picture
-BACKBONES: dict[str, tuple[str, str, tuple[int, ...], int]] = {
-    "alex": ("alexnet", "alexnet-owt-7be5be79.pth", (1, 4, 7, 9, 11), 31),
-    "vgg": ("vgg16", "vgg16-397923af.pth", (3, 8, 15, 22, 29), 16),
-    "squeeze": ("squeezenet1_1", "squeezenet1_1-b8a52dc0.pth", (1, 4, 7, 9, 10, 11, 12), 17),
-}
-SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of pictures in [-1,1]; the authors' scaling layer
 
 
 class Lpips(PictureMetric):
@@ -58,79 +44,11 @@ def distance(net: str, given: str, x: Tensor, y: Tensor, context: Context) -> Te
 
     if min(x.shape[-2:]) < BACKBONES[net][3]:
         return torch.full((len(x),), float("nan"))
-    model = context.once(("lpips", net, given), lambda: open_lpips(net, given, context))
+    path = context.path(given, f"lpips-{net}")
+    model = context.once(("lpips", net, given), lambda: network.open_lpips(net, path, context.device))
     return model(x.float(), y.float())
 
 
 def missing(net: str, given: str, context: Context) -> str:
     """What is missing of a backbone, in one line."""
-    path = context.path(given, f"lpips-{net}") or cached(net)
-    name, file, _, _ = BACKBONES[net]
-    if path.is_file():
-        return ""
-    return f"{path} does not exist: give weights=PATH of torchvision's {name} as .safetensors, or put {file} there"
-
-
-def cached(net: str) -> Path:
-    """Where torch keeps the backbone once it was downloaded."""
-    import os
-
-    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "torch"
-    return Path(home).expanduser() / "hub" / "checkpoints" / BACKBONES[net][1]
-
-
-def open_lpips(net: str, given: str, context: Context) -> Any:
-    """The distance as a function of two batches; MissingError without weights, UsageError when they do not fit."""
-    import torchvision
-
-    if why := missing(net, given, context):
-        raise MissingError(why)
-    name, _, layers, _ = BACKBONES[net]
-    features = getattr(torchvision.models, name)(weights=None).features
-    path = context.path(given, f"lpips-{net}")
-    tensors = weights.read(path)[0] if path else read_cached(cached(net))
-    prefix = "features."
-    wanted = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    weights.fill(features, wanted, path or name)
-    return lpips(features.eval().requires_grad_(False).to(context.device), layers, heads(net))
-
-
-def read_cached(path: Path) -> dict[str, Tensor]:
-    """A checkpoint of torch's cache, whose name ends with the first digits of its sha256; no pickle is executed."""
-    import torch
-
-    if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(path.stem.rpartition("-")[2]):
-        raise UsageError(f"{path} is damaged (its sha256 is not the one in its name): delete it, download it again")
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def heads(net: str) -> list[Tensor]:
-    """The weights w_l [1,C,1,1] of every layer, which torchmetrics ships."""
-    import torch
-    import torchmetrics.functional.image.lpips as home
-
-    path = Path(home.__file__).parent / "lpips_models" / f"{net}.pth"
-    found = torch.load(path, map_location="cpu", weights_only=True)
-    return [found[f"lin{at}.model.1.weight"] for at in range(len(BACKBONES[net][2]))]
-
-
-def lpips(features: nn.Module, layers: tuple[int, ...], linear: list[Tensor]) -> Any:
-    """d(x, y) = Σ_l mean_hw w_l · (φ_l(x) - φ_l(y))², φ of unit length along the channels."""
-    import torch
-
-    def unit(x: Tensor) -> list[Tensor]:
-        found = []
-        h = (2 * x - 1 - x.new_tensor(SHIFT).view(1, 3, 1, 1)) / x.new_tensor(SCALE).view(1, 3, 1, 1)
-        for at, layer in enumerate(features.children()):
-            h = layer(h)
-            if at in layers:
-                found.append(h / (h.square().sum(1, keepdim=True) + 1e-8).sqrt())
-        return found
-
-    def distance(x: Tensor, y: Tensor) -> Tensor:
-        terms = [
-            ((a - b).square() * w.to(a)).sum(1).mean((1, 2)) for a, b, w in zip(unit(x), unit(y), linear, strict=True)
-        ]
-        return torch.stack(terms).sum(0)
-
-    return distance
+    return network.missing(net, context.path(given, f"lpips-{net}"))

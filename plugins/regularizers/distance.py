@@ -1,4 +1,4 @@
-"""Distances to the source: l1 and l2, of pixels or latents, of the whole image or of the background alone."""
+"""Distances to the source: l1 and l2, of pixels or latents, of the whole image, its background or its foreground."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from counterlens.core.pieces import Regularizer
+from counterlens.plugins.regularizers.regions import BACKGROUND, FOREGROUND, Regional
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,30 +15,21 @@ if TYPE_CHECKING:
     from counterlens.core.problem import View
 
 
-class Distance(Regularizer):
-    """A mean over the image's numbers, so that a weight means the same at every size."""
+class Distance(Regional):
+    """A mean over the region's numbers, so that a weight means the same at every size of image and region.
+
+    Pixels are in [-1, 1], or with ``range=unit`` in [0, 1] (as published).
+    """
 
     power: ClassVar[int] = 1
-    background: ClassVar[bool] = False
     space: Literal["pixel", "latent"] = Field("pixel", description="where the distance is measured")
+    range: Literal["signed", "unit"] = Field("signed", description="pixels count from -1 to 1, or from 0 to 1")
 
     def __call__(self, view: View, step: Step) -> Tensor:
         scene = view.scene
         now, source = (view.image, scene.image) if self.space == "pixel" else (view.x0, scene.x0)
-        cost = (now - source).abs() ** self.power
-        if not self.background:
-            return cost.flatten(1).mean(1)
-        kept = _kept(scene.change_map, cost).expand_as(cost)
-        return (kept * cost).flatten(1).sum(1) / kept.flatten(1).sum(1).clamp_min(1e-6)
-
-
-def _kept(change: Tensor | None, like: Tensor) -> Tensor:
-    """What may not change, [B,1,h,w] in [0,1], at the size of ``like``; a mean over the region, not the image."""
-    import torch.nn.functional as F
-
-    if change is None:
-        raise ValueError("a background regularizer needs a change map: the plan should have said so")
-    return 1 - F.interpolate(change, like.shape[-2:], mode="area")
+        half = 0.5 if self.range == "unit" and self.space == "pixel" else 1.0
+        return self.reduced(scene, (half * (now - source)).abs() ** self.power)
 
 
 class L1(Distance):
@@ -54,18 +45,33 @@ class L2(Distance):
     power: ClassVar[int] = 2
 
 
-class BackgroundL1(Distance):
+class BackgroundL1(L1):
     """Mean absolute difference outside the change map."""
 
     name: ClassVar[str] = "background-l1"
     needs: ClassVar[frozenset[str]] = frozenset({"map"})
-    background: ClassVar[bool] = True
+    region: ClassVar[str] = BACKGROUND
 
 
-class BackgroundL2(Distance):
+class BackgroundL2(L2):
     """Mean squared difference outside the change map."""
 
     name: ClassVar[str] = "background-l2"
     needs: ClassVar[frozenset[str]] = frozenset({"map"})
-    power: ClassVar[int] = 2
-    background: ClassVar[bool] = True
+    region: ClassVar[str] = BACKGROUND
+
+
+class ForegroundL1(L1):
+    """Mean absolute difference inside the change map."""
+
+    name: ClassVar[str] = "foreground-l1"
+    needs: ClassVar[frozenset[str]] = frozenset({"map"})
+    region: ClassVar[str] = FOREGROUND
+
+
+class ForegroundL2(L2):
+    """Mean squared difference inside the change map."""
+
+    name: ClassVar[str] = "foreground-l2"
+    needs: ClassVar[frozenset[str]] = frozenset({"map"})
+    region: ClassVar[str] = FOREGROUND

@@ -1,0 +1,116 @@
+"""Perceptual distances to the source, whole or by the change map: LPIPS, and CLIP's patches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from counterlens.core.errors import MissingError
+from counterlens.plugins.regularizers.regions import BACKGROUND, FOREGROUND, WHOLE, Regional
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from counterlens.core.network import Step
+    from counterlens.core.problem import View
+    from counterlens.core.request import Asked
+
+
+class Lpips(Regional):
+    """LPIPS to the source (Zhang et al. 2018): it should look the same."""
+
+    name: ClassVar[str] = "lpips"
+    net: Literal["alex", "vgg", "squeeze"] = Field("alex", description="backbone")
+    weights: str = Field("", description="torchvision's weights of the backbone as .safetensors; empty: torch's cache")
+
+    def check(self, asked: Sequence[Asked]) -> None:
+        from counterlens.core.lpips import missing
+
+        if why := missing(self.net, self._path()):
+            raise MissingError(why)
+
+    def __call__(self, view: View, step: Step) -> Tensor:
+        from counterlens.core.lpips import open_lpips
+
+        scene, memo = view.scene, view.scene.studio.memo
+        key = ("lpips", self.net, self.weights)
+        if key not in memo:
+            memo[key] = open_lpips(self.net, self._path(), str(view.x0.device))
+        return memo[key](view.shown, scene.image / 2 + 0.5, lambda cost: self._layer(view, cost))
+
+    def _layer(self, view: View, cost: Tensor) -> Tensor:
+        """A layer's map as one number. As published, the mask enters squared, and the whole layer's area divides."""
+        if self.region != WHOLE and self.area == "image":
+            return (self.mask_of(view.scene, cost) ** 2 * cost).mean((1, 2, 3))
+        return self.reduced(view.scene, cost)
+
+    def _path(self) -> Path | None:
+        return Path(self.weights).expanduser() if self.weights else None
+
+
+class BackgroundLpips(Lpips):
+    """LPIPS to the source outside the change map."""
+
+    name: ClassVar[str] = "background-lpips"
+    needs: ClassVar[frozenset[str]] = frozenset({"map"})
+    region: ClassVar[str] = BACKGROUND
+
+
+class ForegroundLpips(Lpips):
+    """LPIPS to the source inside the change map."""
+
+    name: ClassVar[str] = "foreground-lpips"
+    needs: ClassVar[frozenset[str]] = frozenset({"map"})
+    region: ClassVar[str] = FOREGROUND
+
+
+class Clip(Regional):
+    """1 - cos of CLIP's mean patch to the source's (projected): it should be about the same things."""
+
+    name: ClassVar[str] = "clip"
+    checkpoint: str = Field(description="folder of a CLIP model in transformers' layout")
+
+    def check(self, asked: Sequence[Asked]) -> None:
+        from counterlens.core.clips import check
+
+        check(self.checkpoint)
+
+    def __call__(self, view: View, step: Step) -> Tensor:
+        from counterlens.core.clips import opened
+
+        scene = view.scene
+        clip = opened(self.checkpoint, scene.studio.memo, str(view.x0.device))
+        now, source = (
+            self._mean(scene, clip, clip.patches(x)) for x in (view.shown, scene.image.to(view.x0) / 2 + 0.5)
+        )
+        return 1 - (now * source).sum(1)
+
+    def _mean(self, scene: Any, clip: Any, patches: Tensor) -> Tensor:
+        """[B,D] of unit length of patches [B,C,h,w]; what divides does not matter to a direction."""
+        mean = patches.flatten(2).mean(2)
+        if self.region != WHOLE:
+            m = self.mask_of(scene, patches)
+            mean = (m * patches).flatten(2).sum(2) / m.flatten(2).sum(2).clamp_min(1e-6)
+            if self.area == "image":
+                mean = (m * patches).flatten(2).mean(2)
+        return clip.projected(mean)
+
+
+class BackgroundClip(Clip):
+    """1 - cos of CLIP's mean patch outside the change map to the source's."""
+
+    name: ClassVar[str] = "background-clip"
+    needs: ClassVar[frozenset[str]] = frozenset({"map"})
+    region: ClassVar[str] = BACKGROUND
+
+
+class ForegroundClip(Clip):
+    """1 - cos of CLIP's mean patch inside the change map to the source's."""
+
+    name: ClassVar[str] = "foreground-clip"
+    needs: ClassVar[frozenset[str]] = frozenset({"map"})
+    region: ClassVar[str] = FOREGROUND
