@@ -5,14 +5,12 @@ Other schemes come from plugins, through ``counterlens_open_dataset``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from counterlens.core.digest import digest, file_sha256, image_digest
+from counterlens.core.digest import digest, image_digest
 from counterlens.core.errors import CounterlensError, UsageError
 from counterlens.core.uri import Uri, parse
 
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 
     from counterlens.core.registry import Registry
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
 PARTS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 ENOUGH = 600  # images of a large domain that are drawn if ``first`` does not say how many
 Notice = Callable[[str], None]
@@ -87,8 +84,7 @@ def open_dataset(registry: Registry, uri: str) -> Dataset:
     """The data behind a URI, from the first plugin that knows its scheme, else a domain or a folder.
 
     Options of ``domain:NAME``: ``split`` (train, validation, test; train if not given) and ``first`` (how many images).
-    Of ``folder:DIR``, or a plain path: ``split`` (its sub-folder of that name) and ``group`` (a regular expression of
-    the file's name, whose match says who belongs together).
+    Of ``folder:DIR``, or a plain path: those of ``listing.dataset_of``.
     """
     found = registry.pm.hook.counterlens_open_dataset(uri=uri)
     if found is not None:
@@ -97,9 +93,12 @@ def open_dataset(registry: Registry, uri: str) -> Dataset:
     if parts.scheme == "domain":
         return _domain(registry, parts)
     if parts.scheme in ("", "folder"):
-        return _folder(parts)
+        from counterlens.core.folders import open_folder
+
+        return open_folder(parts)
     raise UsageError(
-        f"{uri}: no data set of the scheme {parts.scheme!r}: give domain:NAME or a folder of class folders"
+        f"{uri}: no data set of the scheme {parts.scheme!r}: give a folder of class folders, csv:FILE, npz:FILE, "
+        "hf:FOLDER or domain:NAME"
     )
 
 
@@ -124,64 +123,3 @@ def _domain(registry: Registry, uri: Uri) -> Dataset:
         return digest({"domain": domain.name, "split": split, "count": count, "seen": seen})
 
     return Dataset(str(uri), domain.labels, listed, content)
-
-
-def _folder(uri: Uri) -> Dataset:
-    uri.only("split", "group")
-    root = Path(uri.path).expanduser()
-    if not root.is_dir():
-        raise UsageError(f"{uri}: there is no such folder; give a folder with a sub-folder of images for each class")
-    root = _split_of(root, uri)
-    classes = {p.name: _images(p) for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")}
-    classes = {name: files for name, files in classes.items() if files}
-    if len(classes) < 2:
-        found = f"only {next(iter(classes))!r}" if classes else "none"
-        raise UsageError(f"{root}: two class folders with images are needed at least, {found} found: DIR/CLASS/*.png")
-    group = _grouping(uri)
-    examples = tuple(
-        Example(f"{name}/{path.name}", name, group(path), partial(_pixels, path))
-        for name, files in classes.items()
-        for path in files
-    )
-    paths = [path for files in classes.values() for path in files]
-
-    def content() -> str:
-        return digest([(e.id, file_sha256(path)) for e, path in zip(examples, paths, strict=True)])
-
-    return Dataset(str(uri), tuple(classes), lambda: examples, content)
-
-
-def _split_of(root: Path, uri: Uri) -> Path:
-    """A folder that is divided into train, test, … : the part asked for, ``train`` if none was."""
-    parts = {PARTS[p.name.lower()]: p for p in sorted(root.iterdir()) if p.is_dir() and p.name.lower() in PARTS}
-    if "split" in uri.options and uri.text("split") not in parts:
-        known = ", ".join(sorted(parts)) or "no splits"
-        raise UsageError(f"{uri}: {root} has no folder {uri.text('split')!r}; it has {known}")
-    return parts.get(uri.text("split", "train"), root)
-
-
-def _images(folder: Path) -> list[Path]:
-    """The image files of a class folder, by name; its own sub-folders are not looked into."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-
-
-def _grouping(uri: Uri) -> Callable[[Path], str]:
-    """Who belongs together: what the pattern matches in the file's name, else every file by itself."""
-    if "group" not in uri.options:
-        return lambda path: path.name
-    try:
-        pattern = re.compile(uri.text("group"))
-    except re.error as error:
-        raise UsageError(f"{uri}: group is not a regular expression ({error})") from None
-
-    def group(path: Path) -> str:
-        match = pattern.search(path.name)
-        return (match[1] if pattern.groups else match[0]) if match else path.name
-
-    return group
-
-
-def _pixels(path: Path) -> np.ndarray:
-    from counterlens.core.images import load
-
-    return load(path).pixels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,10 @@ def _silent(*_: object) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """What a trainer gets. ``out`` is a file or a folder that is written whole; ``model`` the pipeline's folder."""
+    """What a trainer gets. ``out`` is a file or a folder that is written whole; ``model`` the pipeline's folder.
+
+    ``test``: the images of the test part, where the data asked for is the training part of more.
+    """
 
     registry: Registry
     dataset: Dataset
@@ -41,6 +44,7 @@ class Job:
     strict: bool = False
     progress: Progress = _silent
     notice: Notice = _silent
+    test: Dataset | None = None
 
     @property
     def network(self) -> Pipeline:
@@ -69,7 +73,7 @@ def train(
     UsageError and PlanError come before any weight is loaded.
     """
     networks = networks or Networks()
-    dataset = open_dataset(registry, data)
+    dataset, test = open_dataset(registry, data), test_of(registry, data)
     path = Path(out or trainer.file)
     device = device_of(networks.device)
     with ExitStack() as stack:
@@ -80,8 +84,19 @@ def train(
             chosen = frozenset((name, value) for name, value in options.items() if value)
             key = Key(model, dtype=networks.dtype, device=device, options=chosen)
             pipeline = stack.enter_context(Pool().lend(key, registry.family(family).load))
-        record = trainer.train(Job(registry, dataset, path, pipeline, model, device, **how))
+        record = trainer.train(Job(registry, dataset, path, pipeline, model, device, test=test, **how))
     return {"trainer": trainer.name, "data": data, **({"model": model} if model else {}), **record, "out": str(path)}
+
+
+def test_of(registry: Registry, data: str) -> Dataset | None:
+    """The test part of the data whose training part a URI asks for; None where it does not, or there is none."""
+    parts = parse(data)
+    if parts.text("split") != "train":
+        return None
+    try:
+        return open_dataset(registry, str(replace(parts, options={**parts.options, "split": "test"})))
+    except UsageError:
+        return None
 
 
 def model_of(registry: Registry, trainer: Trainer | Finder, model: str, data: str) -> tuple[str, str]:

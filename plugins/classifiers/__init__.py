@@ -45,12 +45,13 @@ def open_classifier(uri: str, device: str = "cpu") -> Classifier | None:
 
 
 def architecture(name: str, classes: int) -> nn.Module:
-    """A network with ``classes`` outputs: ``timm:NAME``, ``torchvision:NAME``, ``small-cnn[:WIDTH]``, all untrained,
+    """A network with ``classes`` outputs: ``timm:NAME``, ``torchvision:NAME``, ``small-cnn[:WIDTH]``,
+    ``pool-cnn[:WIDTH]``, all untrained,
     or ``probe:DIR``, a linear layer on the image encoder in that folder."""
     from counterlens.core.errors import unknown
 
     kind, _, model = name.partition(":")
-    builders = {"timm": "timm", "torchvision": "torchvision", "small-cnn": "small_cnn", "probe": "probe"}
+    builders = {"timm": "timm", "torchvision": "torchvision", "small-cnn": "small_cnn", "pool-cnn": "pool_cnn", "probe": "probe"}
     if kind not in builders:
-        raise unknown("architecture", name, ("timm:NAME", "torchvision:NAME", "small-cnn", "probe:DIR"))
+        raise unknown("architecture", name, ("timm:NAME", "torchvision:NAME", "small-cnn", "pool-cnn", "probe:DIR"))
     return importlib.import_module(f"{__name__}.{builders[kind]}").build(model, classes)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 from pathlib import Path
 
 import numpy as np
 
+from counterlens.core.backbone import tokens
 from counterlens.plugins.embedded import digits
 from counterlens.plugins.embedded.shapes import Factors
 
@@ -41,6 +40,7 @@ GLUE = (
     "flower",
 )
 MAX_LENGTH = 20
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789,.-'"
 
 
 def colour(hue: float) -> str:
@@ -89,48 +89,12 @@ def class_prompt(name: str) -> str:
     return {"kiki": "a spiky kiki", "bouba": "a round bouba"}.get(name, f"a {name}")
 
 
-def _merge(pieces: list[str], merges: dict[tuple[str, str], int]) -> list[str]:
-    while True:
-        ranked = [(merges[pair], i) for i, pair in enumerate(itertools.pairwise(pieces)) if pair in merges]
-        if not ranked:
-            return pieces
-        i = min(ranked)[1]
-        pieces = [*pieces[:i], pieces[i] + pieces[i + 1], *pieces[i + 2 :]]
-
-
 def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Byte-pair vocabulary and merges that leave every known word one token; other words fall into letters."""
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789,.-'"
-    words = sorted({*COLOURS, *NUMBERS, *GRADES, *SIZES, *PLACES[0], *PLACES[1], *STROKES, *LEANS, *GLUE})
-    tokens = [*letters, *(c + "</w>" for c in letters)]
-    merges: dict[tuple[str, str], int] = {}
-    for word in words:
-        # apply what is there already, then join the rest from the left: later merges never undo earlier words
-        while len(pieces := _merge([*word[:-1], word[-1] + "</w>"], merges)) > 1:
-            merges[pieces[0], pieces[1]] = len(merges)
-            tokens.append(pieces[0] + pieces[1])
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    return {token: i for i, token in enumerate(dict.fromkeys(tokens))}, list(merges)
+    words = {*COLOURS, *NUMBERS, *GRADES, *SIZES, *PLACES[0], *PLACES[1], *STROKES, *LEANS, *GLUE}
+    return tokens.vocabulary(words, LETTERS)
 
 
 def write_tokenizer(folder: Path) -> None:
-    """The files of a CLIPTokenizer: vocab.json, merges.txt, tokenizer_config.json."""
-    vocab, merges = vocabulary()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
-    config = {
-        "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": MAX_LENGTH,
-        "bos_token": "<|startoftext|>",
-        "eos_token": "<|endoftext|>",
-        "unk_token": "<|endoftext|>",
-        "pad_token": "<|endoftext|>",
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1))
-
-
-def load_tokenizer(folder: Path):  # type: ignore[no-untyped-def]
-    from transformers import CLIPTokenizer
-
-    return CLIPTokenizer.from_pretrained(folder)
+    """The files of a CLIPTokenizer."""
+    tokens.write_tokenizer(folder, *vocabulary(), MAX_LENGTH)

@@ -8,7 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from counterlens.core.backbone.moves import jitter
 from counterlens.plugins.embedded import digits, shapes
+
+__all__ = ["jitter"]
 
 DOMAINS = ("shapes", "digits")
 CIRCULAR = ("hue", "background", "angle")
@@ -54,15 +57,3 @@ def factor_targets(drawn: list[shapes.Factors]) -> Tensor:
         turns = [2 * np.pi * getattr(f, n) for n in CIRCULAR]
         rows.append(plain + [g(t) * 2**0.5 for t in turns for g in (np.cos, np.sin)])
     return torch.tensor(rows, dtype=torch.float32)
-
-
-def jitter(x: Tensor, degrees: float, shift: float, scale: float) -> Tensor:
-    """A small random turn, shift (share of the width) and zoom of each image; the border is repeated."""
-    n = len(x)
-    angle = (torch.rand(n) * 2 - 1) * degrees * torch.pi / 180
-    zoom = 1 + (torch.rand(n) * 2 - 1) * scale
-    move = (torch.rand(n, 2) * 2 - 1) * 2 * shift
-    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    theta = torch.stack([torch.stack([cos, -sin, move[:, 0]], 1), torch.stack([sin, cos, move[:, 1]], 1)], 1)
-    grid = torch.nn.functional.affine_grid(theta, list(x.shape), align_corners=False)
-    return torch.nn.functional.grid_sample(x, grid.to(x), padding_mode="border", align_corners=False)

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from counterlens.core.backbone.fit import write_json
 from counterlens.plugins.embedded import data, generate, nets, shapes, store
-from counterlens.plugins.embedded.fit import write_json
 from counterlens.plugins.embedded.inversions import of_inversions
 
 NEIGHBOURS = 5

@@ -30,7 +30,7 @@ def train(domain: str, part: str, out: Path, work: Path | None = None, steps: in
         raise unknown("domain", domain, PARTS)
     if part not in PARTS[domain]:
         raise unknown(f"part of {domain}", part, PARTS[domain])
-    from counterlens.plugins.embedded.fit import Setup
+    from counterlens.core.backbone.fit import Setup
 
     work = work or out / "checkpoints"
     if part in NETS:

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from counterlens.core.backbone.fit import DEFAULT, Fit, Setup, write_json
+from counterlens.core.backbone.moves import attacked
 from counterlens.plugins.embedded import data
-from counterlens.plugins.embedded.fit import DEFAULT, Fit, Setup, write_json
 from counterlens.plugins.embedded.nets import ARCHITECTURES, save_net
 
 
@@ -36,15 +37,6 @@ RECIPES: dict[tuple[str, str], NetRecipe] = {
     ("digits", "classifier"): NetRecipe("plain", 16, "train", 800, attack=0.15),
     ("digits", "judge"): NetRecipe("pool", 16, "train-judge", 800),
 }
-
-
-def attacked(net: nn.Module, x: Tensor, labels: Tensor, most: float) -> Tensor:
-    """The images moved by one signed gradient step from a random start, each by its own share of ``most``."""
-    reach = most * torch.rand(len(x), 1, 1, 1, device=x.device)
-    start = (reach * (2 * torch.rand_like(x) - 1)).requires_grad_()
-    loss = nn.functional.cross_entropy(net(x + start).float(), labels)
-    (gradient,) = torch.autograd.grad(loss, start)
-    return x + (start + 1.25 * reach * gradient.sign()).detach().clamp(-reach, reach)
 
 
 def loss_function(domain: str, part: str, recipe: NetRecipe) -> Callable[[nn.Module], Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from counterlens.plugins.embedded import architectures, captions, data, export
-from counterlens.plugins.embedded.fit import DEFAULT, Fit, Setup, write_json
+from counterlens.core.backbone import losses, nets
+from counterlens.core.backbone.fit import DEFAULT, Fit, Setup, write_json
+from counterlens.core.backbone.losses import Loss
+from counterlens.core.backbone.tokens import load_tokenizer, token_ids
+from counterlens.plugins.embedded import captions, data, export
+from counterlens.plugins.embedded.architectures import SHAPES
 
-Loss = Callable[[nn.Module], Tensor]
 COPIES = 12  # of each digit for the generators: as it is, and eleven slightly moved ones
 VARIANTS = 4  # captions of an image
 LOGIT_SCALE = 20.0  # of the cosines of a locked text tower
-UNCONDITIONAL = 0.1  # share of a batch that learns without its condition
 
 
 @dataclass(frozen=True)
@@ -67,42 +68,8 @@ def caption_ids(domain: str, tokenizer: object) -> Tensor:
             texts.append(
                 captions.of_shape(drawn[i], choice) if drawn else captions.of_digit(pictures[i], int(labels[i]), choice)
             )
-    ids = tokenizer(texts, padding="max_length", max_length=captions.MAX_LENGTH, truncation=True, return_tensors="pt")  # type: ignore[operator]
-    ids = ids.input_ids.view(len(images), VARIANTS, -1)
+    ids = token_ids(tokenizer, texts).view(len(images), VARIANTS, -1)
     return ids.repeat(COPIES, 1, 1) if domain == "digits" else ids
-
-
-def ddpm_loss(domain: str, batch: int) -> Loss:
-    images, scheduler = generator_images(domain), architectures.scheduler()
-
-    def loss_of(unet: nn.Module) -> Tensor:
-        device = next(unet.parameters()).device
-        x = images[torch.randint(len(images), (batch,))].to(device)
-        noise, t = torch.randn(x.shape).to(device), torch.randint(1000, (batch,)).to(device)
-        guess = unet(scheduler.add_noise(x, noise, t), t).sample.float()
-        return (guess - scheduler.get_velocity(x, noise, t)).square().mean()
-
-    return loss_of
-
-
-def clip_loss(domain: str, batch: int) -> Loss:
-    """Contrastive; equal captions within a batch count as each other's partners."""
-    images = generator_images(domain)
-    ids = caption_ids(domain, captions.load_tokenizer(export.tokenizer_folder()))
-
-    def loss_of(clip: nn.Module) -> Tensor:
-        device = next(clip.parameters()).device
-        rows = torch.randint(len(images), (batch,))
-        # half of the batch with the complete caption
-        which = torch.randint(VARIANTS, (batch,)) * (torch.rand(batch) > 0.5)
-        tokens = ids[rows, which]
-        out = clip(input_ids=tokens.to(device), pixel_values=images[rows].to(device))
-        same = (tokens[:, None] == tokens[None]).all(-1).float().to(device)
-        wanted = same / same.sum(1, keepdim=True)
-        logits = out.logits_per_text.float()
-        return (nn.functional.cross_entropy(logits, wanted) + nn.functional.cross_entropy(logits.T, wanted.T)) / 2
-
-    return loss_of
 
 
 def class_swapped(ids: Tensor, tokenizer: Any) -> Tensor:
@@ -124,10 +91,10 @@ def clip_image_loss(domain: str, batch: int, out: Path) -> Loss:
     a direction, which embedding arithmetic moves along.
     """
     images = generator_images(domain)
-    tokenizer = captions.load_tokenizer(out / "kandinsky22-prior" / "tokenizer")
+    tokenizer = load_tokenizer(out / "kandinsky22-prior" / "tokenizer")
     ids = caption_ids(domain, tokenizer)
-    shortest = tokenizer([f"a {name}" for name in data.classes(domain)], padding="max_length", return_tensors="pt")
-    classes = nn.functional.normalize(export.embed_texts(out, shortest.input_ids), dim=1)
+    shortest = token_ids(tokenizer, [f"a {name}" for name in data.classes(domain)])
+    classes = nn.functional.normalize(export.embed_texts(out, shortest), dim=1)
     labels = data.load(domain, "train-all")[1]
     texts, swapped = (export.embed_texts(out, x.flatten(0, 1)) for x in (ids, class_swapped(ids, tokenizer)))
 
@@ -148,73 +115,32 @@ def clip_image_loss(domain: str, batch: int, out: Path) -> Loss:
     return loss_of
 
 
-def vae_loss(domain: str, batch: int) -> Loss:
-    images = generator_images(domain)
-
-    def loss_of(vae: Any) -> Tensor:
-        x = images[torch.randint(len(images), (batch,))].to(next(vae.parameters()).device)
-        posterior = vae.encode(x).latent_dist
-        error = vae.decode(posterior.sample()).sample.float() - x
-        kl = 0.5 * (posterior.mean.float().square() + posterior.var.float() - 1 - posterior.logvar.float())
-        return error.square().mean() + 0.05 * error.abs().mean() + 2e-5 * kl.mean()
-
-    return loss_of
-
-
 def latent_loss(domain: str, kind: str, batch: int, out: Path) -> Loss:
     """Velocity prediction on latents, with text tokens or an image embedding as the condition."""
-    images, scheduler = generator_images(domain), architectures.scheduler()
-    latents = export.encode_latents(out, images)
-    conditions = text_conditions(domain, out) if kind == "stable-diffusion" else embedding_conditions(out, images)
-
-    def loss_of(unet: nn.Module) -> Tensor:
-        device = next(unet.parameters()).device
-        rows = torch.randint(len(latents), (batch,))
-        z = latents[rows].to(device)
-        noise, t = torch.randn(z.shape).to(device), torch.randint(1000, (batch,)).to(device)
-        guess = unet(scheduler.add_noise(z, noise, t), t, **conditions(rows, device)).sample.float()
-        return (guess[:, : z.shape[1]] - scheduler.get_velocity(z, noise, t)).square().mean()
-
-    return loss_of
-
-
-def text_conditions(domain: str, out: Path) -> Callable[[Tensor, torch.device], dict[str, object]]:
-    tokenizer, encoder = export.load_text(out)
-    ids = caption_ids(domain, tokenizer)
-    empty = tokenizer("", padding="max_length", max_length=captions.MAX_LENGTH, return_tensors="pt").input_ids[0]
-
-    def of(rows: Tensor, device: torch.device) -> dict[str, object]:
-        tokens = ids[rows, torch.randint(VARIANTS, (len(rows),))]
-        tokens[torch.rand(len(rows)) < UNCONDITIONAL] = empty
-        with torch.no_grad():
-            return {"encoder_hidden_states": encoder.to(device)(tokens.to(device)).last_hidden_state}
-
-    return of
-
-
-def embedding_conditions(out: Path, images: Tensor) -> Callable[[Tensor, torch.device], dict[str, object]]:
-    embeddings, zero = export.embed_images(out, images), export.embed_images(out, torch.zeros(1, 3, 32, 32))
-
-    def of(rows: Tensor, device: torch.device) -> dict[str, object]:
-        chosen, drop = embeddings[rows], torch.rand(len(rows))
-        # both things that pipelines use as "no image": the embedding of a zero image, and zeros
-        chosen[drop < UNCONDITIONAL / 2] = zero
-        chosen[drop > 1 - UNCONDITIONAL / 2] = 0
-        return {"encoder_hidden_states": None, "added_cond_kwargs": {"image_embeds": chosen.to(device)}}
-
-    return of
+    images = generator_images(domain)
+    if kind == "stable-diffusion":
+        tokenizer, encoder = export.load_text(out)
+        (empty,) = token_ids(tokenizer, [""])
+        conditions = losses.text_conditions(encoder, caption_ids(domain, tokenizer), empty)
+    else:
+        zero = export.embed_images(out, torch.zeros(1, 3, 32, 32))
+        conditions = losses.embedding_conditions(export.embed_images(out, images), zero)
+    return losses.velocity_loss(export.encode_latents(out, images), batch, conditions)
 
 
 def build(domain: str, part: str, batch: int, out: Path) -> tuple[nn.Module, Loss]:
+    shape = SHAPES[domain]
     if part == "ddpm":
-        return architectures.pixel_unet(domain), ddpm_loss(domain, batch)
+        return nets.pixel_unet(shape), losses.velocity_loss(generator_images(domain), batch)
     if part == "clip":
-        return architectures.clip(), clip_loss(domain, batch)
+        ids = caption_ids(domain, load_tokenizer(export.tokenizer_folder()))
+        clip = nets.clip(shape, len(captions.vocabulary()[0]))
+        return clip, losses.clip_loss(generator_images(domain), ids, batch)
     if part == "clip-image":
         return export.load_vision(out), clip_image_loss(domain, batch, out)
     if part == "vae":
-        return architectures.vae(domain), vae_loss(domain, batch)
-    return architectures.latent_unet(part, domain), latent_loss(domain, part, batch, out)
+        return nets.vae(shape), losses.vae_loss(generator_images(domain), batch)
+    return nets.latent_unet(part, shape), latent_loss(domain, part, batch, out)
 
 
 def train_part(domain: str, part: str, work: Path, out: Path, steps: int | None = None, setup: Setup = DEFAULT) -> None:
@@ -224,5 +150,5 @@ def train_part(domain: str, part: str, work: Path, out: Path, steps: int | None 
     model, loss_of = build(domain, part, recipe.batch, out)
     fit = Fit(model, work / part, steps or recipe.steps, recipe.lr, setup, recipe.decay, recipe.half)
     record = fit.run(loss_of, f"{domain} {part}") | {"batch": recipe.batch}
-    export.WRITERS[part](out, domain, model.cpu())
+    export.write(out, domain, part, model.cpu())
     write_json(out / "records" / f"{part}.json", record)

@@ -1,6 +1,7 @@
 """Trainers that come with counterlens."""
 
 from counterlens.core.hookspecs import hookimpl
+from counterlens.plugins.trainers.backbone import Backbone
 from counterlens.plugins.trainers.classifier import Classifier
 from counterlens.plugins.trainers.embeddings import Embeddings
 from counterlens.plugins.trainers.lora import Lora
@@ -9,4 +10,4 @@ from counterlens.plugins.trainers.textual_inversion import TextualInversion
 
 @hookimpl
 def counterlens_trainers():
-    return [Classifier, Embeddings, Lora, TextualInversion]
+    return [Backbone, Classifier, Embeddings, Lora, TextualInversion]

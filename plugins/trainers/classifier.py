@@ -17,15 +17,18 @@ if TYPE_CHECKING:
     from counterlens.core.training import Job
 
 SHARES = {"selector": 0.34, "selector-held": 0.06, "judge": 0.34, "judge-held": 0.06, "test": 0.2}
-SHORT = ("small-cnn", "probe")
+WITH_TEST = {"selector": 0.42, "selector-held": 0.08, "judge": 0.42, "judge-held": 0.08}  # the data has a test part
+SHORT = ("small-cnn", "pool-cnn", "probe")
+OTHER = {"small-cnn": "pool-cnn", "pool-cnn": "small-cnn"}  # who judges whom
 
 
 class Classifier(Trainer):
     """Two classifiers that share no training image: a selector that methods may ask, and a judge that only reports.
 
-    Each is an ensemble of --arch, trained with class-balanced loss on ImageNet-normalised images, the best epoch of
-    each kept and calibrated (temperature). ``probe``, the quick default, is a logistic regression on the pipeline's
-    image embeddings (--model). Accuracy is measured on images that neither has seen; near chance nothing is written.
+    Each is an ensemble, the selector of --arch and the judge of --judge-arch, trained with class-balanced loss on
+    ImageNet-normalised images, the best epoch of each kept and calibrated (temperature). ``probe`` is a logistic
+    regression on the pipeline's image embeddings (--model). Accuracy is measured on images that neither has seen, those
+    of the test split if the data is divided; near chance nothing is written.
     Afterwards: --classifier ensemble:OUT/selector --judge ensemble:OUT/judge.
     """
 
@@ -34,20 +37,31 @@ class Classifier(Trainer):
     networks: ClassVar[str] = "maybe"
     file: ClassVar[str] = "classifier"
     arch: tuple[str, ...] = Field(
-        ("probe",), description="probe, small-cnn, torchvision names or timm:NAME", min_length=1
+        ("small-cnn",), description="small-cnn, pool-cnn, probe, torchvision names or timm:NAME", min_length=1
+    )
+    judge_arch: tuple[str, ...] = Field(
+        (), description="of the judge; pool-cnn if the selector is a small-cnn, else as --arch"
     )
     size: int = Field(64, description="side that images are resized to", ge=16, le=1024)
-    epochs: int = Field(10, description="at most", ge=1)
-    patience: int = Field(5, description="epochs without a better held-out loss", ge=1)
+    epochs: int = Field(40, description="at most", ge=1)
+    patience: int = Field(10, description="epochs without a better held-out loss", ge=1)
     lr: float = Field(1e-3, description="learning rate", gt=0)
     batch: int = Field(32, description="images a step", ge=2)
     flip: bool = Field(False, description="mirrored images are of the same class")
-    jitter: float = Field(0.2, description="zoom images by up to this share while training", ge=0, lt=1)
+    jitter: float = Field(0.2, description="zoom images by up to this share while training, and turn, shift and light them by less", ge=0, lt=1)
+    attack: float = Field(
+        0.0, description="largest change of a pixel in [0,1] that the selector is trained to withstand", ge=0, lt=0.5
+    )
     pretrained: bool = Field(True, description="begin with published weights where they can be had")
     force: bool = Field(False, description="write a classifier that is no better than chance")
 
     def uses_model(self) -> bool:
-        return "probe" in self.arch
+        return "probe" in (*self.arch, *self.judge_arch)
+
+    def archs(self, role: str) -> tuple[str, ...]:
+        if role == "selector":
+            return self.arch
+        return self.judge_arch or tuple(OTHER.get(name, name) for name in self.arch)
 
     def train(self, job: Job) -> Mapping[str, Any]:
         if job.out.exists():
@@ -77,7 +91,7 @@ class Classifier(Trainer):
     def _members(self, job: Job, data: Any, role: str, folder: Path) -> list[dict[str, Any]]:
         """Every architecture trained on this role's images, written and measured."""
         folder.mkdir(parents=True)
-        return [self._member(job, data, role, name, folder) for name in self.arch]
+        return [self._member(job, data, role, name, folder) for name in self.archs(role)]
 
     def _member(self, job: Job, data: Any, role: str, name: str, folder: Path) -> dict[str, Any]:
         import torch
@@ -88,7 +102,10 @@ class Classifier(Trainer):
         path = folder / f"{name.replace(':', '-')}.safetensors"
         if name == "probe":
             return {"role": role, "arch": name, **probing.write(job, data, role, path)}
-        recipe = Recipe(self.epochs, self.patience, self.lr, self.batch, self.flip, self.jitter, job.device, job.seed)
+        attack = self.attack if role == "selector" else 0.0
+        recipe = Recipe(
+            self.epochs, self.patience, self.lr, self.batch, self.flip, self.jitter, attack, job.device, job.seed
+        )
         arch = name if name.partition(":")[0] in ("timm", "torchvision", *SHORT) else f"torchvision:{name}"
         torch.manual_seed(job.seed)
         net = job.registry.pm.hook.counterlens_architecture(name=arch, classes=len(data.labels))
@@ -125,12 +142,16 @@ class Classifier(Trainer):
         """Accuracy of both ensembles on images that neither has seen, as they will be opened; gated."""
         from counterlens.core.accuracy import measure
         from counterlens.core.classifier import open_classifier
+        from counterlens.plugins.trainers.fitting import auc
 
         test = data.part("test")
         scores: dict[str, Accuracy] = {}
+        aucs: dict[str, float | None] = {}
+        images = test.images.float() / 255
         for role in ("selector", "judge"):
             classifier = open_classifier(job.registry, f"ensemble:{folder / role}", job.device)
-            scores[role] = measure(classifier, test.images.float() / 255, [data.labels[k] for k in test.labels])
+            scores[role] = measure(classifier, images, [data.labels[k] for k in test.labels])
+            aucs[role] = auc(classifier.evaluate(images).cpu(), test.labels)
             if scores[role].near_chance and not self.force:
                 raise RunFailed(
                     f"the {role} is no better than chance: {scores[role]}; nothing was written. Are the labels right, "
@@ -140,6 +161,7 @@ class Classifier(Trainer):
             role: {
                 "accuracy": round(score.accuracy, 4),
                 "chance": round(score.chance, 4),
+                "auc": aucs[role],
                 "images": score.n,
                 "per_class": {name: round(value, 4) for name, value in score.per_class.items()},
             }
@@ -150,7 +172,7 @@ class Classifier(Trainer):
 def _read(job: Job, size: int, pretrained: bool) -> Any:
     from counterlens.plugins.trainers.reading import read
 
-    return read(job, size, SHARES)
+    return read(job, size, WITH_TEST if job.test else SHARES)
 
 
 def _save(path: Path, net: nn.Module, about: Mapping[str, Any]) -> None:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from counterlens.core.backbone.moves import attacked, jitter
+
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -34,14 +36,15 @@ class Recipe:
     batch: int = 32
     flip: bool = False
     jitter: float = 0.2
+    attack: float = 0.0
     device: str = "cpu"
     seed: int = 0
 
 
 def normalised(images: Tensor) -> Tensor:
-    """uint8 [N,3,S,S] as ImageNet's networks expect it."""
+    """Images [N,3,S,S] in [0,1] as ImageNet's networks expect it."""
     mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in IMAGENET)
-    return (images.float() / 255 - mean) / std
+    return (images - mean) / std
 
 
 def balance(labels: Tensor, classes: int) -> Tensor:
@@ -58,10 +61,12 @@ def fit(
     net.to(recipe.device)
     weight = balance(train.labels, classes).to(recipe.device)
     optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.epochs, recipe.lr / 50)
     best, best_state, waited = float("inf"), copy.deepcopy(net.state_dict()), 0
     record: dict = {}
     for epoch in range(recipe.epochs):
         loss = _epoch(net, train, weight, optimizer, recipe)
+        schedule.step()
         held_loss = float(cross_entropy(logits_of(net, held, recipe), held.labels.to(recipe.device), weight))
         tick(epoch + 1, recipe.epochs)
         if held_loss < best:
@@ -81,8 +86,10 @@ def _epoch(net: nn.Module, train: Part, weight: Tensor, optimizer: torch.optim.O
         if len(rows) < 2 and len(order) > 1:
             continue  # batch norm has no statistics of one image
         part = train.take(rows)
-        x = moved(normalised(part.images.to(recipe.device)), recipe)
-        loss = cross_entropy(net(x), part.labels.to(recipe.device), weight)
+        x, labels = moved(part.images.to(recipe.device).float() / 255, recipe), part.labels.to(recipe.device)
+        if recipe.attack:
+            x = attacked(lambda x: net(normalised(x)), x, labels, recipe.attack)
+        loss = cross_entropy(net(normalised(x)), labels, weight)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -93,23 +100,21 @@ def _epoch(net: nn.Module, train: Part, weight: Tensor, optimizer: torch.optim.O
 
 
 def moved(x: Tensor, recipe: Recipe) -> Tensor:
-    """A zoom of each image by up to ``jitter``, and mirrored if ``flip`` says that mirrored images are of the class."""
+    """Images in [0,1], each zoomed by up to ``jitter``, and by less turned, shifted and made lighter or darker;
+    mirrored if ``flip`` says that mirrored images are of the class."""
     if recipe.flip:
         x = torch.where((torch.rand(len(x), device=x.device) < 0.5).view(-1, 1, 1, 1), x.flip(-1), x)
     if not recipe.jitter:
         return x
-    zoom = 1 + (torch.rand(len(x), device=x.device) * 2 - 1) * recipe.jitter
-    theta = torch.zeros(len(x), 2, 3, device=x.device)
-    theta[:, 0, 0] = theta[:, 1, 1] = zoom
-    grid = nn.functional.affine_grid(theta, list(x.shape), align_corners=False)
-    return nn.functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    light = 1 + recipe.jitter * (torch.rand(len(x), 1, 1, 1, device=x.device) * 2 - 1)
+    return (jitter(x, 40 * recipe.jitter, recipe.jitter / 3, recipe.jitter) * light).clamp(0, 1)
 
 
 @torch.no_grad()
 def logits_of(net: nn.Module, part: Part, recipe: Recipe) -> Tensor:
     """[N,K] in evaluation mode."""
     net.eval()
-    return torch.cat([net(normalised(images.to(recipe.device))).float() for images in part.images.split(64)])
+    return torch.cat([net(normalised(images.to(recipe.device).float() / 255)).float() for images in part.images.split(64)])
 
 
 def temperature(logits: Tensor, labels: Tensor) -> float:
@@ -138,3 +143,16 @@ def divide(net: nn.Module, t: float) -> None:
         last.weight.div_(t)
         if last.bias is not None:
             last.bias.div_(t)
+
+
+def auc(p: Tensor, labels: Tensor) -> float | None:
+    """Area under the ROC curve of probabilities [N,K]; of more than two classes the mean of one against the rest.
+
+    None where a class has no image.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    if len(labels.unique()) < p.shape[1]:
+        return None
+    one = [roc_auc_score((labels == k).numpy(), p[:, k].double().numpy()) for k in range(p.shape[1])]
+    return round(float(sum(one) / len(one)), 4)

@@ -19,6 +19,7 @@ from counterlens.plugins.trainers.fitting import Part
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from counterlens.core.datasets import Dataset, Example
     from counterlens.core.training import Job
 
 
@@ -45,12 +46,12 @@ class Images:
 
 
 def read(job: Job, size: int, shares: Mapping[str, float]) -> Images:
-    """Every readable image, its class, and its part; UsageError for classes that cannot be told apart."""
-    labels, kept, pixels = job.dataset.labels, [], []
-    for example, found in job.dataset.pictures(job.strict, job.notice):
-        kept.append(example)
-        pixels.append(found)
-        job.progress("reading", len(kept), len(job.dataset))
+    """Every readable image, its class, and its part; UsageError for classes that cannot be told apart.
+
+    The images of ``job.test`` are the part ``test``.
+    """
+    labels = job.dataset.labels
+    kept, pixels = _pictures(job, job.dataset)
     counts = Counter(example.label for example in kept)
     for label in labels:
         if counts[label] < 2:
@@ -61,10 +62,23 @@ def read(job: Job, size: int, shares: Mapping[str, float]) -> Images:
     if most > 10 * least:
         job.notice(f"{job.dataset.uri}: classes of very different size ({most} and {least} images): weighted alike")
     rows = split(kept, shares, job.seed)
+    if job.test:
+        others, more = _pictures(job, job.test)
+        rows["test"] = list(range(len(kept), len(kept) + len(others)))
+        kept, pixels = kept + others, pixels + more
     arrays = [fit(Picture(p), size).pixels for p in pixels]
     images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
     truth = torch.tensor([labels.index(example.label) for example in kept])
     return Images(labels, images, truth, rows, tuple(pixels))
+
+
+def _pictures(job: Job, dataset: Dataset) -> tuple[list[Example], list[np.ndarray]]:
+    kept, pixels = [], []
+    for example, found in dataset.pictures(job.strict, job.notice):
+        kept.append(example)
+        pixels.append(found)
+        job.progress("reading", len(kept), len(dataset))
+    return kept, pixels
 
 
 def _check_shared(job: Job, labels: list[str], pixels: list[np.ndarray]) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from counterlens.core.backbone.tokens import load_tokenizer, merged
 from counterlens.plugins.embedded import captions, shapes
 
 
@@ -17,14 +18,14 @@ def test_later_merges_do_not_undo_earlier_words():
     vocab, merges = captions.vocabulary()
     ranks = {pair: i for i, pair in enumerate(merges)}
     for word in (*captions.COLOURS, *captions.NUMBERS, *captions.GLUE, *captions.GRADES):
-        assert captions._merge([*word[:-1], word[-1] + "</w>"], ranks) == [word + "</w>"]
+        assert merged([*word[:-1], word[-1] + "</w>"], ranks) == [word + "</w>"]
         assert word + "</w>" in vocab
 
 
 def test_tokenizer_files(tmp_path):
     pytest.importorskip("transformers")
     captions.write_tokenizer(tmp_path)
-    tokenizer = captions.load_tokenizer(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
     ids = tokenizer("A spiky kiki", padding="max_length", max_length=captions.MAX_LENGTH).input_ids
     vocab, _ = captions.vocabulary()
     assert ids[:6] == [vocab["<|startoftext|>"], vocab["a</w>"], vocab["spiky</w>"], vocab["kiki</w>"]] + ids[-1:] * 2
@@ -37,7 +38,7 @@ def test_swapped_captions_are_those_of_the_other_class():
     from counterlens.plugins.embedded import export
     from counterlens.plugins.embedded.train_pipelines import class_swapped
 
-    tokenizer = captions.load_tokenizer(export.tokenizer_folder())
+    tokenizer = load_tokenizer(export.tokenizer_folder())
 
     def ids_of(drawn):
         texts = [captions.of_shape(f) for f in drawn]

@@ -14,7 +14,8 @@ STEPS = 30
 SCRIPT = """
 import sys, torch
 torch.set_num_threads(1)
-from counterlens.plugins.embedded import fit, train
+from counterlens.core.backbone import fit
+from counterlens.plugins.embedded import train
 fit.EVERY_S = 0.0  # a checkpoint a step
 train.main(sys.argv[1:])
 """

@@ -30,7 +30,7 @@ def test_selector_and_judge_open_as_ensembles(run, folder, tmp_path):
 
 def test_a_probe_stands_on_the_pipelines_encoder(run, folder, tmp_path):
     model = tiny("kandinsky22", tmp_path / "model")
-    record, _ = run("classifier", folder, model=model)
+    record, _ = run("classifier arch=probe", folder, model=model)
     assert record["members"][0]["arch"] == "probe"
     opened = open_classifier(REGISTRY, f"ensemble:{tmp_path}/out/judge")
     pixels = torch.from_numpy(open_dataset(REGISTRY, str(folder)).examples[0].read().copy()).permute(2, 0, 1)[None]

@@ -50,11 +50,18 @@ def to_stderr(what: str, done: int, total: int, note: str = "") -> None:
 
 @dataclass(frozen=True)
 class Setup:
-    """How to train: the seed, the device, and who is told ``(what, done, total)`` after every step."""
+    """How to train: the seed, the device, and who is told ``(what, done, total)`` after every step.
+
+    ``about`` is a digest of what the run depends on: a checkpoint of another one is not gone on with. ``on_look`` gets
+    the run ``looks`` times and at its end, with the averaged weights in its model.
+    """
 
     seed: int = 0
     device: str = "cpu"
     on_progress: Callable[[str, int, int], None] | None = None
+    about: str = ""
+    on_look: Callable[[Fit], None] | None = None
+    looks: int = 8
 
 
 DEFAULT = Setup()
@@ -81,6 +88,7 @@ class Fit:
         self.average = [p.detach().clone() for p in self.params]
         self.step, self.seconds, self.loss = 0, 0.0, float("nan")
         self.losses: list[list[float]] = []
+        self.held: list[list[float]] = []  # (step, loss) on held-out images, by who looks
 
     @property
     def path(self) -> Path:
@@ -93,6 +101,8 @@ class Fit:
             "average": self.average,
             "numbers": [self.step, self.seconds, self.loss, self.setup.seed],
             "losses": self.losses,
+            "held": self.held,
+            "about": self.setup.about,
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -104,13 +114,13 @@ class Fit:
             return False
         state = torch.load(self.path, weights_only=True, map_location=self.setup.device)
         step, seconds, loss, *seed = state["numbers"]
-        if seed and seed[0] != self.setup.seed:
+        if (seed and seed[0] != self.setup.seed) or state.get("about", "") != self.setup.about:
             return False
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average = state["average"]
         self.step, self.seconds, self.loss = int(step), seconds, loss
-        self.losses = state["losses"]
+        self.losses, self.held = state["losses"], state.get("held", [])
         return True
 
     def one_step(self, loss_of: Callable[[nn.Module], Tensor]) -> float:
@@ -137,11 +147,24 @@ class Fit:
         except KeyboardInterrupt:
             self.save()  # whoever stops it by hand loses no step
             raise
-        with torch.no_grad():
-            for param, mean in zip(self.params, self.average, strict=True):
-                param.copy_(mean)
+        self.put(self.average)
         self.model.eval().requires_grad_(False)
         return self.record(name)
+
+    @torch.no_grad()
+    def put(self, values: list[Tensor]) -> None:
+        for param, value in zip(self.params, values, strict=True):
+            param.copy_(value)
+
+    def look(self) -> None:
+        """Show the averaged weights to whoever wants to see them; training goes on as if nobody had."""
+        own = [p.detach().clone() for p in self.params]
+        self.put(self.average)
+        self.model.eval()
+        with torch.no_grad():
+            self.setup.on_look(self)  # type: ignore[misc]
+        self.model.train()
+        self.put(own)
 
     def work(self, loss_of: Callable[[nn.Module], Tensor], name: str) -> None:
         """Step by step to the last one, with a checkpoint every EVERY_S seconds."""
@@ -152,6 +175,8 @@ class Fit:
             self.loss = loss if self.loss != self.loss else 0.98 * self.loss + 0.02 * loss
             self.seconds += time.monotonic() - start
             self.tell(name)
+            if self.setup.on_look and (self.step % max(1, self.steps // self.setup.looks) == 0):
+                self.look()
             if time.monotonic() - saved > EVERY_S or self.step == self.steps:
                 self.save()
                 saved = time.monotonic()

@@ -1,0 +1,99 @@
+"""A folder with a sub-folder of images for each class, or with train, validation and test folders of such."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from counterlens.core.datasets import PARTS, Dataset
+from counterlens.core.digest import file_sha256
+from counterlens.core.errors import UsageError
+from counterlens.core.listing import COMMON, Row, dataset_of
+from counterlens.core.uri import Uri
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst")
+
+
+def open_folder(uri: Uri) -> Dataset:
+    """The data set in a folder; files that hold the same image belong together. Reads names, and what looks alike."""
+    uri.only(*COMMON)
+    root = Path(uri.path).expanduser()
+    check_folder(uri, root)
+    rows = joined(list(_rows(root)))
+    if "split" not in uri.options or uri.text("split") == "all" or not any(row.part for row in rows):
+        pass
+    elif (found := {row.part for row in rows if row.part}) and PARTS.get(uri.text("split"), "train") not in found:
+        raise UsageError(f"{uri}: {root} has no folder {uri.text('split')!r}; it has {', '.join(sorted(found))}")
+    _check_classes(root, rows)
+    return dataset_of(uri, rows)
+
+
+def check_folder(uri: Uri, root: Path) -> None:
+    """UsageError for what is no folder, by what it is."""
+    if root.is_file() and root.name.lower().endswith(ARCHIVES):
+        raise UsageError(f"{root}: an archive; unpack it first, and give the folder")
+    if root.is_file():
+        raise UsageError(f"{root}: a file; give a folder with a sub-folder of images for each class, or csv:FILE")
+    if not root.is_dir():
+        raise UsageError(f"{uri}: there is no such folder; give a folder with a sub-folder of images for each class")
+
+
+def _rows(root: Path) -> Iterator[Row]:
+    """In the order of the names; a folder that is divided into parts has them in every row."""
+    parts = {p: PARTS[p.name.lower()] for p in _folders(root) if p.name.lower() in PARTS}
+    for place, part in parts.items() or {root: ""}.items():
+        for folder in _folders(place):
+            for path in images_in(folder):
+                identity = f"{folder.name}/{path.name}"
+                yield Row(identity, folder.name, path.name, partial(pixels, path), partial(file_sha256, path), part)
+
+
+def _folders(place: Path) -> list[Path]:
+    return sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a class folder, by name; its own sub-folders are not looked into, so no link leads round."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+
+
+def joined(rows: list[Row]) -> list[Row]:
+    """Rows as they are; see ``twins`` for those with the same content."""
+    return rows
+
+
+def _check_classes(root: Path, rows: list[Row]) -> None:
+    classes = sorted({row.label for row in rows})
+    if len(classes) < 2:
+        found = f"only {classes[0]!r}" if classes else "none"
+        raise UsageError(f"{root}: two class folders with images are needed at least, {found} found: DIR/CLASS/*.png")
+
+
+def twins(paths: list[Path]) -> list[list[Path]]:
+    """Files with the same content, by size first: only those of one size are read."""
+    sizes: dict[int, list[Path]] = defaultdict(list)
+    for path in paths:
+        try:
+            sizes[os.stat(path).st_size].append(path)
+        except OSError:
+            continue
+    same: dict[str, list[Path]] = defaultdict(list)
+    for several in sizes.values():
+        if len(several) > 1:
+            for path in several:
+                same[file_sha256(path)].append(path)
+    return [found for found in same.values() if len(found) > 1]
+
+
+def pixels(path: Path) -> np.ndarray:
+    from counterlens.core.images import load
+
+    return load(path).pixels
