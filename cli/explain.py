@@ -26,6 +26,7 @@ UNFLIPPED = 3
 @click.option(
     "--fit", type=click.Choice(["crop", "pad", "squash"]), default="crop", show_default=True, help="Make it square by."
 )
+@options.data
 @options.run
 @options.hardware
 @click.option("--force", is_flag=True, help="Go on with a classifier that looks broken.")
@@ -45,9 +46,16 @@ def explain(
 ) -> None:
     """Make the nearest realistic images that the classifier decides otherwise.
 
-    An IMAGE is a picture's path, or NAME:INDEX of an embedded domain, such as shapes:0. Files go into a run folder
-    below --out, with a report.html that opens offline. Exit code 3: at least one image did not flip.
+    An IMAGE is a picture's path, NAME:INDEX of an embedded domain, such as shapes:0, or labelled images: folder:DIR,
+    csv:FILE, npz:FILE, of which --split test are those that no training saw. Files go into a run folder below --out,
+    with a report.html that opens offline. --method all: every method that the pipeline serves, side by side. Exit code
+    3: at least one image did not flip.
     """
+    images = _with_data(images, {key: how.pop(key) for key in options.DATA})
+    if how["method"] == "all":
+        from counterlens.cli.every import explain_all
+
+        ctx.exit(explain_all({"images": images, **how}, out, again, dry_run, as_json, quiet))
     request = {"images": images, **how}
     if dry_run:
         show_plan(request, as_json)
@@ -56,6 +64,17 @@ def explain(
     if not as_json:
         finish(records)
     ctx.exit(code_of(records))
+
+
+def _with_data(images: tuple[str, ...], values: dict[str, Any]) -> tuple[str, ...]:
+    """Labelled images with the options that say which of them, and how they are read."""
+    from counterlens.core.datasets import is_data
+    from counterlens.core.errors import UsageError
+
+    if any(values.values()) and not any(is_data(image) for image in images):
+        given = next(key for key, value in values.items() if value).replace("_", "-")
+        raise UsageError(f"--{given} is about labelled images: give folder:DIR, csv:FILE or npz:FILE")
+    return tuple(options.refine(image, values) if is_data(image) else image for image in images)
 
 
 def run(request: Mapping[str, Any], out: str, again: str, as_json: bool, quiet: bool) -> list[dict[str, Any]]:

@@ -80,6 +80,32 @@ networks = together(
     click.option("--offline", is_flag=True, help="Use no network: only what is on this machine."),
 )
 
+data = together(
+    click.option("--split", type=click.Choice(["train", "validation", "test", "all"]), help="Part of labelled images."),
+    click.option("--group-by", metavar="PATTERN", help="Regular expression of a file's name: who belongs together."),
+    click.option("--classes", metavar="A,B", help="Only these classes."),
+    click.option("--crop", type=click.Choice(["square", "pad", "none"]), help="Cut or pad every image to a square."),
+    click.option("--trim-border", is_flag=True, help="Turn white areas that touch the border black."),
+    click.option("--first", type=click.IntRange(1), help="So many images of each class."),
+)
+DATA = ("split", "group_by", "classes", "crop", "trim_border", "first")
+
+
+def refine(uri: str, values: dict[str, Any], split: str = "") -> str:
+    """The URI of labelled images with the options of ``data`` in it; ``split``: where none is given."""
+    from counterlens.core.datasets import refined
+
+    chosen = {
+        "split": values["split"] or split,
+        "group": values["group_by"],
+        "classes": values["classes"],
+        "crop": values["crop"],
+        "trim": "true" if values["trim_border"] else "",
+        "first": values["first"],
+    }
+    return refined(uri, **chosen)
+
+
 hardware = together(
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
     click.option(

@@ -15,6 +15,8 @@ COMMON = (
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all randomness."),
     click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
+    options.data,
+    click.option("--dry-run", is_flag=True, help="Say what would be done, how long it takes and how big it gets."),
     options.as_json,
     options.quiet,
 )
@@ -43,8 +45,9 @@ class Trainers(click.Group):
 def train() -> None:
     """Train what methods need, on your own images.
 
-    DATA is a folder with a sub-folder of images for each class, or domain:NAME. With --json the record of what was
-    trained is one object on stdout.
+    DATA is a folder with a sub-folder of images for each class, csv:FILE, npz:FILE or domain:NAME. Its training part is
+    used (three of four groups where it has no parts of its own), so that --split test stays unseen; --split all: all.
+    With --json the record of what was trained is one object on stdout.
     """
 
 
@@ -56,6 +59,7 @@ def _command(cls: Any) -> click.Command:
         from counterlens.core.registry import build
         from counterlens.core.training import Networks, train
 
+        data = options.refine(data, {key: how.pop(key) for key in options.DATA}, "train")
         own = {key: how.pop(key) for key in cls.model_fields}
         trainer: Any = build(cls, {key: value for key, value in own.items() if value is not None})
         chosen = {key: how.pop(key) for key in ("model", "prior", "device", "dtype", "offline") if key in how}

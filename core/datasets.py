@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from counterlens.core.digest import digest, image_digest
 from counterlens.core.errors import CounterlensError, UsageError
@@ -100,6 +102,21 @@ def open_dataset(registry: Registry, uri: str) -> Dataset:
         f"{uri}: no data set of the scheme {parts.scheme!r}: give a folder of class folders, csv:FILE, npz:FILE, "
         "hf:FOLDER or domain:NAME"
     )
+
+
+def is_data(text: str) -> bool:
+    """Whether an argument names labelled images and not one picture."""
+    scheme = parse(text).scheme
+    return scheme in ("folder", "csv", "npz", "hf") or (not scheme and Path(text).expanduser().is_dir())
+
+
+def refined(text: str, **options: Any) -> str:
+    """The URI with these options added where they have a value; those that it has already stay."""
+    uri = parse(text)
+    if uri.scheme == "domain":  # has parts of its own; its pictures are as they should be
+        return text
+    given = {key: quote(str(value), safe=" /:()[]{}|+*^$\\.,") for key, value in options.items() if value}
+    return str(replace(uri, options={**given, **uri.options}))
 
 
 def _domain(registry: Registry, uri: Uri) -> Dataset:

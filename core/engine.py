@@ -49,7 +49,7 @@ def explain(
     ``never`` only reads, ``always`` starts a new folder).
     Raises UsageError and PlanError before any weight is loaded; an image that fails is a record with ``failure``.
     """
-    prepared = prepare(request, registry)
+    prepared = prepare(request, registry, notice=on_notice or _silent)
     session = Session(registry, pool or Pool())
     yield from session.run(prepared, Path(out), again, on_progress or _silent, on_notice or _silent)
 

@@ -23,15 +23,11 @@ ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 
 
 def open_folder(uri: Uri) -> Dataset:
-    """The data set in a folder; files that hold the same image belong together. Reads names, and what looks alike."""
+    """The data set in a folder; names are read, and no pixels."""
     uri.only(*COMMON)
     root = Path(uri.path).expanduser()
     check_folder(uri, root)
-    rows = joined(list(_rows(root)))
-    if "split" not in uri.options or uri.text("split") == "all" or not any(row.part for row in rows):
-        pass
-    elif (found := {row.part for row in rows if row.part}) and PARTS.get(uri.text("split"), "train") not in found:
-        raise UsageError(f"{uri}: {root} has no folder {uri.text('split')!r}; it has {', '.join(sorted(found))}")
+    rows = list(_rows(root))
     _check_classes(root, rows)
     return dataset_of(uri, rows)
 
@@ -63,11 +59,6 @@ def _folders(place: Path) -> list[Path]:
 def images_in(folder: Path) -> list[Path]:
     """The image files of a class folder, by name; its own sub-folders are not looked into, so no link leads round."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-
-
-def joined(rows: list[Row]) -> list[Row]:
-    """Rows as they are; see ``twins`` for those with the same content."""
-    return rows
 
 
 def _check_classes(root: Path, rows: list[Row]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,8 @@ from counterlens.core.mapfile import read_map
 from counterlens.core.methods import Composition, compose
 from counterlens.core.plan import Row, plan, serves
 from counterlens.core.request import Asked, Request, common_domain, gather
+from counterlens.core.shelf import pipelines_in
+from counterlens.core.uri import parse
 
 if TYPE_CHECKING:
     from counterlens.core.datasets import Dataset
@@ -39,7 +41,12 @@ class Prepared:
     examples: Dataset | None = None
 
 
-def prepare(request: Request, registry: Registry, asked: list[Asked] | None = None) -> Prepared:
+def prepare(
+    request: Request,
+    registry: Registry,
+    asked: list[Asked] | None = None,
+    notice: Callable[[str], None] = lambda _: None,
+) -> Prepared:
     """Check names, images and the plan; raises UsageError or PlanError before anything heavy is touched."""
     if request.offline:  # a hub that cannot be reached is asked for a minute by its client before it gives up
         os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
@@ -61,7 +68,7 @@ def prepare(request: Request, registry: Registry, asked: list[Asked] | None = No
         composition = composed(editors=(*request.editors, "change-map"))
     if request.directions:
         composition = _with_directions(composition, request.directions)
-    asked = asked or gather(request, registry)
+    asked = asked or gather(request, registry, notice)
     for piece in composition.pieces():
         piece.check(asked)
     if request.map:
@@ -92,10 +99,14 @@ def prepare(request: Request, registry: Registry, asked: list[Asked] | None = No
 
 
 def _examples(request: Request, registry: Registry, domain: str) -> Dataset | None:
-    """Labelled images for methods that learn from some: those asked for, else the domain's training images."""
-    from counterlens.core.datasets import open_dataset
+    """Labelled images for methods that learn from some: those asked for, else the domain's training images, else the
+    training part of the data whose images are explained."""
+    from counterlens.core.datasets import is_data, open_dataset
 
     uri = request.data or (f"domain:{domain}" if domain else "")
+    if not uri and (asked := [parse(image) for image in request.images if is_data(image)]):
+        own = {key: value for key, value in asked[0].options.items() if key != "first"}
+        uri = str(replace(asked[0], options={**own, "split": "train"}))
     return open_dataset(registry, uri) if uri else None
 
 
@@ -135,6 +146,8 @@ def _model(
     request: Request, registry: Registry, composition: Composition, domain: str, given: set[str]
 ) -> tuple[str, str, frozenset[str]]:
     """The pipeline's folder or id, its family, and what that family gives."""
+    if request.model and (several := pipelines_in(request.model, registry)):
+        return _choose(composition, registry, request.model, several, given)
     if request.model and not request.model.startswith("domain:"):
         return request.model, *_recognised(request.model, request, registry)
     name, _, family = (request.model or f"domain:{domain}").removeprefix("domain:").partition("/")
@@ -151,7 +164,7 @@ def _model(
 def _choose(
     composition: Composition, registry: Registry, name: str, models: Mapping[str, Path], given: set[str]
 ) -> tuple[str, str, frozenset[str]]:
-    """The first pipeline of a domain that the method can use, in the method's order of preference."""
+    """The first pipeline of a domain, or of a folder of some, that the method can use, in its order of preference."""
     order = sorted(models, key=lambda family: _rank(composition.method.prefers, family))
     for family in order:
         words = _words(registry, family, models[family])
@@ -159,7 +172,10 @@ def _choose(
             return str(models[family]), family, words
     if not order:
         raise PlanError(f"domain {name!r} has no pipeline: give --model")
-    plan(composition, registry, order[0], given | _words(registry, order[0], models[order[0]]))
+    words_of = {family: given | _words(registry, family, models[family]) for family in order}
+    wanted = frozenset[str]().union(*(piece.wanted() for piece in composition.pieces()))
+    nearest = min(order, key=lambda family: len(wanted - words_of[family]))  # whose lack says most
+    plan(composition, registry, nearest, words_of[nearest])
     raise AssertionError("a plan that failed succeeded")
 
 

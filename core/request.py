@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +22,7 @@ class Request(BaseModel):
     """One call of ``explain``: every option that a result depends on, and those that say how to compute it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    images: tuple[str, ...] = Field(description="paths, or NAME:INDEX of an embedded domain")
+    images: tuple[str, ...] = Field(description="paths, NAME:INDEX of an embedded domain, or URIs of labelled images")
     target: str | None = Field(None, description="class to turn into; the runner-up if not given")
     method: str = "guided"
     model: str | None = Field(None, description="pipeline folder, hub id, or domain:NAME/FAMILY")
@@ -80,21 +80,29 @@ class Asked(BaseModel):
     target: str = ""  # this image's own, before that of the request
 
 
-def gather(request: Request, registry: Registry) -> list[Asked]:
-    """The images asked for, read and checked; nothing else is loaded."""
+def gather(request: Request, registry: Registry, notice: Callable[[str], None] = lambda _: None) -> list[Asked]:
+    """The images asked for, read and checked; nothing else is loaded. Labelled images stand for each of them; those
+    of them that cannot be read are named to ``notice`` and left out."""
     if not request.images:
         raise UsageError("no image: give paths, or NAME:INDEX of a domain (see: counterlens domains list)")
-    return [_asked(name, registry) for name in request.images]
+    asked = [one for name in request.images for one in _asked(name, registry, notice)]
+    if not asked:
+        raise UsageError(f"{request.images[0]}: no image that can be read")
+    return asked
 
 
-def _asked(name: str, registry: Registry) -> Asked:
+def _asked(name: str, registry: Registry, notice: Callable[[str], None]) -> Iterator[Asked]:
     from counterlens.core import images
+    from counterlens.core.datasets import is_data, open_dataset
 
     match = DOMAIN_IMAGE.match(name)
     if match and not Path(name).exists():
-        return _of_domain(name, registry.domain(match[1]), int(match[2]))
-    picture = images.load(Path(name))
-    return Asked(name=name, picture=picture, label=Path(name).resolve().parent.name)
+        yield _of_domain(name, registry.domain(match[1]), int(match[2]))
+    elif is_data(name):
+        for example, pixels in open_dataset(registry, name).pictures(notice=notice):
+            yield Asked(name=example.id, picture=images.Picture(pixels), label=example.label)
+    else:
+        yield Asked(name=name, picture=images.load(Path(name)), label=Path(name).resolve().parent.name)
 
 
 def _of_domain(name: str, domain: type[Domain], index: int) -> Asked:

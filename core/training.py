@@ -12,6 +12,7 @@ from counterlens.core.datasets import Dataset, open_dataset
 from counterlens.core.errors import PlanError, UsageError, unknown
 from counterlens.core.pool import Key, Pool
 from counterlens.core.prepare import device_of
+from counterlens.core.shelf import pipelines_in
 from counterlens.core.uri import parse
 
 if TYPE_CHECKING:
@@ -104,6 +105,10 @@ def model_of(registry: Registry, trainer: Trainer | Finder, model: str, data: st
     from counterlens.core import hub
 
     name, _, family = parse(model or data).path.partition("/")
+    if model and (several := pipelines_in(model, registry)):
+        fits = [f for f in several if trainer.wanted() <= _words(registry, f, several[f])]
+        family = fits[0] if fits else next(iter(several))
+        model = str(several[family])
     if not model and parse(data).scheme != "domain":
         raise UsageError("which pipeline? give --model DIR, a hub id, or domain:NAME/FAMILY (see: counterlens models)")
     if parse(model or data).scheme != "domain":

@@ -51,7 +51,13 @@ def architecture(name: str, classes: int) -> nn.Module:
     from counterlens.core.errors import unknown
 
     kind, _, model = name.partition(":")
-    builders = {"timm": "timm", "torchvision": "torchvision", "small-cnn": "small_cnn", "pool-cnn": "pool_cnn", "probe": "probe"}
+    builders = {
+        "timm": "timm",
+        "torchvision": "torchvision",
+        "small-cnn": "small_cnn",
+        "pool-cnn": "pool_cnn",
+        "probe": "probe",
+    }
     if kind not in builders:
         raise unknown("architecture", name, ("timm:NAME", "torchvision:NAME", "small-cnn", "pool-cnn", "probe:DIR"))
     return importlib.import_module(f"{__name__}.{builders[kind]}").build(model, classes)

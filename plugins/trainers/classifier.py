@@ -37,18 +37,23 @@ class Classifier(Trainer):
     networks: ClassVar[str] = "maybe"
     file: ClassVar[str] = "classifier"
     arch: tuple[str, ...] = Field(
-        ("small-cnn",), description="small-cnn, pool-cnn, probe, torchvision names or timm:NAME", min_length=1
+        ("pool-cnn",), description="pool-cnn, small-cnn, probe, torchvision names or timm:NAME", min_length=1
     )
     judge_arch: tuple[str, ...] = Field(
-        (), description="of the judge; pool-cnn if the selector is a small-cnn, else as --arch"
+        (), description="of the judge; small-cnn where the selector is a pool-cnn and the other way round, else --arch"
     )
     size: int = Field(64, description="side that images are resized to", ge=16, le=1024)
-    epochs: int = Field(40, description="at most", ge=1)
-    patience: int = Field(10, description="epochs without a better held-out loss", ge=1)
+    epochs: int = Field(60, description="at most", ge=1)
+    patience: int = Field(15, description="epochs without a better held-out loss", ge=1)
     lr: float = Field(1e-3, description="learning rate", gt=0)
     batch: int = Field(32, description="images a step", ge=2)
     flip: bool = Field(False, description="mirrored images are of the same class")
-    jitter: float = Field(0.2, description="zoom images by up to this share while training, and turn, shift and light them by less", ge=0, lt=1)
+    jitter: float = Field(
+        0.3,
+        description="zoom images by up to this share while training, and turn, shift and light them by less",
+        ge=0,
+        lt=1,
+    )
     attack: float = Field(
         0.0, description="largest change of a pixel in [0,1] that the selector is trained to withstand", ge=0, lt=0.5
     )

@@ -114,7 +114,9 @@ def moved(x: Tensor, recipe: Recipe) -> Tensor:
 def logits_of(net: nn.Module, part: Part, recipe: Recipe) -> Tensor:
     """[N,K] in evaluation mode."""
     net.eval()
-    return torch.cat([net(normalised(images.to(recipe.device).float() / 255)).float() for images in part.images.split(64)])
+    return torch.cat(
+        [net(normalised(images.to(recipe.device).float() / 255)).float() for images in part.images.split(64)]
+    )
 
 
 def temperature(logits: Tensor, labels: Tensor) -> float:

@@ -82,7 +82,7 @@ def _decoded(scratch: Scratch, z: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def memorised(scratch: Scratch, kind: str, count: int = 32) -> dict[str, Any]:
+def memorised(scratch: Scratch, kind: str) -> dict[str, Any]:
     """Distances from generated images to the nearest training image, against those of held-out images.
 
     ``copies`` is the share of generated images nearer than all but a hundredth of the held-out ones, and than half of
@@ -92,6 +92,7 @@ def memorised(scratch: Scratch, kind: str, count: int = 32) -> dict[str, Any]:
 
     cls = UNet2DModel if kind == "ddpm" else UNet2DConditionModel
     unet = cls.from_pretrained(scratch.out / kind / "unet", torch_dtype=torch.float32).to(scratch.job.device).eval()
+    count = 2 * SAMPLES
     made = samples(scratch, kind, unet, count, seed=1).clamp(-1, 1)
     near, rows = nearest(made, scratch.data.train)
     held, _ = nearest(scratch.data.held, scratch.data.train)

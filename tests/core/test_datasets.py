@@ -1,12 +1,15 @@
 """Labelled images by URI: a folder of class folders and a domain."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from counterlens.core.datasets import open_dataset
+from counterlens.core.datasets import open_dataset, refined
 from counterlens.core.errors import UsageError
 from counterlens.core.registry import load
+from counterlens.core.uri import parse
 
 REGISTRY = load(third_party=False)
 
@@ -104,3 +107,67 @@ def test_a_domain_is_a_data_set():
     assert found.content() != other.content()
     with pytest.raises(UsageError, match="splits train, validation and test"):
         open_dataset(REGISTRY, "domain:digits?split=val")
+
+
+def many(root, count=60):
+    for name in ("cat", "dog"):
+        for k in range(count):
+            picture(root / name / f"{name}-{k // 2}-{k % 2}.png", 2 * k + (name == "cat"))
+    return root
+
+
+def test_a_plain_folder_is_divided_by_groups_alike_whatever_is_asked_for(tmp_path):
+    uri = f"folder:{many(tmp_path)}?group=-(\\d+)-"
+    parts = {name: open_dataset(REGISTRY, f"{uri}&split={name}") for name in ("train", "validation", "test", "all")}
+    groups = {name: {e.group for e in parts[name].examples} for name in parts}
+    assert not groups["train"] & groups["test"] and not groups["validation"] & groups["test"]
+    assert groups["train"] | groups["validation"] | groups["test"] == groups["all"]
+    assert sum(len(parts[name]) for name in ("train", "validation", "test")) == len(parts["all"]) == 120
+    assert len(parts["train"]) > 60 > len(parts["test"]) > 10
+    alike = open_dataset(REGISTRY, f"{uri}&split=test&classes=dog,cat&first=3")
+    assert alike.labels == ("dog", "cat") and alike.counts() == {"dog": 3, "cat": 3}
+    assert {e.id for e in alike.examples} <= {e.id for e in parts["test"].examples}
+
+
+def test_pictures_are_cut_and_trimmed_as_the_uri_says(tmp_path):
+    wide = np.full((40, 60, 3), 50, np.uint8)
+    wide[:, :8] = 255
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        Image.fromarray(wide).save(tmp_path / name / "1.png")
+    plain, cut = (open_dataset(REGISTRY, f"folder:{tmp_path}{how}") for how in ("", "?crop=square&trim=true"))
+    assert plain.examples[0].read().shape == (40, 60, 3) and cut.examples[0].read().shape == (40, 40, 3)
+    padded = open_dataset(REGISTRY, f"folder:{tmp_path}?crop=pad&trim=true").examples[0].read()
+    assert padded.shape == (60, 60, 3) and not padded[:, :8].any() and padded[30, 30, 0] == 50
+    assert plain.content() != cut.content()
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("crop=round", "crop 'round'"),
+        ("trim=perhaps", "true or false"),
+        ("split=tset", "did you mean 'test'"),
+        ("classes=cat,bird", "'bird'"),
+        ("classes=cat", "only 'cat' found"),
+        ("first=some", "not a number of images"),
+        ("group=x(\\d+)", "matches no name, such as 'cat-0-0.png'"),
+        ("labels=a", "unknown option 'labels'"),
+    ],
+)
+def test_options_that_make_no_sense(tmp_path, query, words):
+    with pytest.raises(UsageError, match=re.escape(words)):
+        open_dataset(REGISTRY, f"folder:{many(tmp_path, 2)}?{query}").content()
+
+
+def test_what_is_no_folder_is_named(tmp_path):
+    (tmp_path / "data.zip").write_bytes(b"PK")
+    with pytest.raises(UsageError, match="an archive; unpack it first"):
+        open_dataset(REGISTRY, f"folder:{tmp_path}/data.zip")
+
+
+def test_options_are_put_into_a_uri():
+    assert refined("folder:x", split="test", group=r"-(\d+)-", crop=None) == r"folder:x?split=test&group=-(\d+)-"
+    assert refined("folder:x?split=train", split="test") == "folder:x?split=train"
+    assert parse(refined("x", classes="a&b,c")).names("classes") == ("a&b", "c")
+    assert refined("domain:digits", split="train", crop="square") == "domain:digits"

@@ -15,10 +15,18 @@ from counterlens.core import hub
 from counterlens.core.errors import UsageError
 from counterlens.core.pool import Key
 from counterlens.core.registry import load
+from counterlens.plugins.trainers import looking
 from counterlens.plugins.trainers.looking import nearest
 
 REGISTRY = load(third_party=False)
-QUICK = "backbone size=tiny effort=0.001 batch=0.2 held=0.2 looks=1"
+QUICK = "backbone size=tiny effort=0.0005 batch=0.1 held=0.2 looks=1"
+
+
+@pytest.fixture(autouse=True)
+def few_samples(monkeypatch):
+    monkeypatch.setattr(looking, "SAMPLES", 2)
+    monkeypatch.setattr(looking, "STEPS", 2)
+    monkeypatch.setattr(looking, "HELD_BATCHES", 1)
 
 
 def test_every_pipeline_opens_and_its_progress_is_drawn(run, folder, tmp_path):
@@ -73,6 +81,8 @@ SCRIPT = """
 import sys, torch
 torch.set_num_threads(1)
 from counterlens.core.backbone import fit
+from counterlens.plugins.trainers import looking
+looking.SAMPLES = looking.STEPS = looking.HELD_BATCHES = 2
 from counterlens.cli.main import entry
 fit.EVERY_S = 0.0  # a checkpoint a step
 entry()

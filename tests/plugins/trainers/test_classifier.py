@@ -11,10 +11,10 @@ from counterlens.core.errors import RunFailed, UsageError
 from counterlens.core.registry import load
 from counterlens.core.splits import split
 from counterlens.core.testing import tiny
-from counterlens.plugins.trainers.fitting import balance, calibration_error, divide, temperature
+from counterlens.plugins.trainers.fitting import auc, balance, calibration_error, divide, temperature
 
 REGISTRY = load(third_party=False)
-QUICK = "classifier arch=small-cnn:4 size=16 epochs=4 lr=0.01"
+QUICK = "classifier arch=small-cnn:4 size=16 epochs=4 lr=0.01 jitter=0.1"
 
 
 def test_selector_and_judge_open_as_ensembles(run, folder, tmp_path):
@@ -119,3 +119,18 @@ def test_a_temperature_goes_into_the_weights():
     before = net(x).detach()
     divide(net, 2.5)
     torch.testing.assert_close(net(x), before / 2.5)
+
+
+def test_the_judge_is_of_another_architecture_and_the_test_part_is_the_datas_own(run, folder):
+    record, _ = run("classifier arch=small-cnn judge_arch=pool-cnn:4 size=16 epochs=6 lr=0.01 attack=0.02 jitter=0.1",
+                    f"{folder}?group=[a-z]+\\d+&split=train")  # fmt: skip
+    assert [(m["role"], m["arch"]) for m in record["members"]] == [("selector", "small-cnn"), ("judge", "pool-cnn:4")]
+    test = open_dataset(REGISTRY, f"{folder}?group=[a-z]+\\d+&split=test")
+    assert record["parts"]["test"] == record["judge"]["images"] == len(test) > 0
+    assert record["selector"]["auc"] > 0.9
+
+
+def test_area_under_the_curve_by_hand():
+    p = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.2, 0.8]])
+    assert auc(p, torch.tensor([0, 0, 1, 1])) == 0.75
+    assert auc(p, torch.tensor([0, 0, 0, 0])) is None
