@@ -19,7 +19,8 @@ def explain_all(request: Mapping[str, Any], out: str, again: str, dry_run: bool,
     from counterlens.core.request import Request
 
     render.quieten()
-    registry, records = options.registry(), {}
+    registry = options.registry()
+    records: dict[str, list[dict[str, Any]]] = {}
     with render.progress(quiet) as meter:
         every = prepare_all(Request(**{**request, "method": "guided"}), registry, meter.note)
         if not dry_run:

@@ -221,6 +221,11 @@ class Trainer(Piece):
         """Whether a pipeline is lent, with these options."""
         return self.networks == "model"
 
+    def plan(self, job: Job) -> Mapping[str, Any]:
+        """What ``train`` would do with this job, how long it takes and how big it gets, as far as it is known; nothing
+        is written."""
+        return {"options": self.model_dump(), "out": str(job.out)}
+
     def train(self, job: Job) -> Mapping[str, Any]:
         """Do the work and write ``job.out``; returns the record that is printed."""
         raise NotImplementedError

@@ -67,9 +67,17 @@ class Networks:
 
 
 def train(
-    registry: Registry, trainer: Trainer, data: str, out: str = "", networks: Networks | None = None, **how: Any
+    registry: Registry,
+    trainer: Trainer,
+    data: str,
+    out: str = "",
+    networks: Networks | None = None,
+    dry_run: bool = False,
+    **how: Any,
 ) -> dict[str, Any]:
     """Run a trainer on the data of a URI; ``how``: seed, strict, progress, notice. Returns its record with ``out``.
+
+    ``dry_run``: only say what would be done, how long it takes and how big it gets.
 
     UsageError and PlanError come before any weight is loaded.
     """
@@ -77,6 +85,10 @@ def train(
     dataset, test = open_dataset(registry, data), test_of(registry, data)
     path = Path(out or trainer.file)
     device = device_of(networks.device)
+    if dry_run:
+        classes = {"classes": dataset.counts(), **({"test": test.counts()} if test else {})}
+        plan = trainer.plan(Job(registry, dataset, path, None, networks.model, device, test=test, **how))
+        return {"trainer": trainer.name, "data": data, **classes, "device": device, **plan}
     with ExitStack() as stack:
         pipeline, model = None, ""
         if trainer.uses_model():

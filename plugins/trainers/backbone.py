@@ -42,3 +42,9 @@ class Backbone(Trainer):
         from counterlens.plugins.trainers.scratch import Scratch
 
         return Scratch(job, self).run()
+
+    def plan(self, job: Job) -> Mapping[str, Any]:
+        from counterlens.plugins.trainers.estimate import estimate
+        from counterlens.plugins.trainers.scratch import Scratch
+
+        return estimate(Scratch(job, self))

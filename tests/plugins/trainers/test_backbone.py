@@ -64,6 +64,18 @@ def test_another_folder_is_not_written_over(run, folder, tmp_path):
         run(QUICK + " pipelines=ddpm", folder, out="mine", seed=1)
 
 
+def test_a_dry_run_says_how_long_and_how_big_and_writes_nothing(run, folder, tmp_path):
+    plan, _ = run(QUICK + " pipelines=stable-diffusion,ddpm,kandinsky22", folder, dry_run=True)
+    assert plan["classes"] == {"dark": 20, "light": 20} and plan["latents"] == "8 x 8 x 8"
+    assert set(plan["parts"]) == {"clip", "vae", "stable-diffusion", "ddpm", "kandinsky22"}
+    assert all(part["parameters"] > 1e5 and part["seconds_a_step"] > 0 for part in plan["parts"].values())
+    assert not (tmp_path / "out").exists()
+    record, _ = run(QUICK + " pipelines=ddpm", folder)
+    assert record["parts"]["ddpm"]["parameters"] == plan["parts"]["ddpm"]["parameters"]
+    about = run("classifier", folder, dry_run=True)[0]
+    assert about["options"]["arch"] == ("pool-cnn",) and about["classes"]["dark"] == 20
+
+
 def test_too_few_images(run, pictures, tmp_path):
     with pytest.raises(UsageError, match="a generator needs 20 at least"):
         run(QUICK, pictures(tmp_path / "few", 3))
