@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from counterlens.cli import options, render
+from counterlens.cli.effects import measure
 from counterlens.cli.train import field_option
 
 COMMON = (
@@ -60,6 +61,9 @@ class Directions(options.Noun):
 @click.group(cls=Directions)
 def directions() -> None:
     """Directions in a U-Net's activations: find them, look at what they do, put them together, name them."""
+
+
+directions.add_command(measure)
 
 
 class Finders(click.Group):

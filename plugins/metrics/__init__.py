@@ -3,7 +3,7 @@
 from counterlens.core.hookspecs import hookimpl
 from counterlens.plugins.metrics import change_map as maps
 from counterlens.plugins.metrics import confidence, costs, distance, extent, factors, fid, flips, neighbours, truth
-from counterlens.plugins.metrics.attributes import CorrelationDifference, Mnac
+from counterlens.plugins.metrics.attributes import AttributeChange, CorrelationDifference, Disentanglement, Mnac
 from counterlens.plugins.metrics.cout import Cout
 from counterlens.plugins.metrics.diversity import Diversity
 from counterlens.plugins.metrics.judge import JudgeAgreement, JudgeConverted, JudgeFlipRate
@@ -24,6 +24,7 @@ def counterlens_metrics():
         *(JudgeAgreement, JudgeConverted, JudgeFlipRate),
         *(distance.L1, distance.L2, distance.LInf, Psnr, Ssim, Lpips),
         *(extent.ChangedArea, extent.Sparsity, extent.Components, extent.TotalVariation, Leakage, PsnrOutside),
+        *(AttributeChange, Disentanglement),
         *(Cout, Mnac, CorrelationDifference, Cosine, FaceSimilarity, FaceVerification, S3, Diversity),
         *(fid.Fid, fid.SplitFid, fid.SpatialFid, neighbours.Kid, neighbours.PrecisionRecall),
         *(costs.Seconds, costs.UnetEvaluations, costs.GradientEvaluations, costs.PeakMemory),

@@ -48,6 +48,47 @@ class Mnac(PictureMetric):
         return (before != after).double().sum(1)
 
 
+class AttributeChange(PictureMetric):
+    """Absolute change of every attribute's probability: a column each, so that what else an edit changes is seen."""
+
+    name: ClassVar[str] = "attribute_change"
+    needs: ClassVar[frozenset[str]] = frozenset({"attributes"})
+    bounds: ClassVar[tuple[float | None, float | None]] = (0, 1)
+    cost: ClassVar[str] = "classifier"
+    source: ClassVar[str] = "Haas et al. 2024, Table I, with any attribute classifier in place of CLIP's prompts"
+
+    def names(self, context: Context) -> tuple[str, ...]:
+        return tuple(f"attribute_{label}" for label in context.attributes.labels) if context.attributes_uri else ()
+
+    def compare(self, source: Tensor, edited: Tensor, pairs: Any, context: Any) -> Mapping[str, Tensor]:
+        before, after = (attributes(context.attributes, x, context.batch) for x in (source, edited))
+        return dict(zip(self.names(context), (after - before).abs().double().T, strict=True))
+
+
+class Disentanglement(PictureMetric):
+    """How much of an edit is the attribute that it is about: its change less the largest of any other attribute."""
+
+    name: ClassVar[str] = "disentanglement"
+    needs: ClassVar[frozenset[str]] = frozenset({"attributes"})
+    higher_is_better: ClassVar[bool | None] = True
+    bounds: ClassVar[tuple[float | None, float | None]] = (-1, 1)
+    cost: ClassVar[str] = "classifier"
+    source: ClassVar[str] = "Haas et al. 2024, Table I: on-target change against the largest off-target one"
+    query: str = Field("", description="the attribute that the counterfactuals are about")
+
+    def missing(self, context: Context) -> str:
+        return super().missing(context) or ("" if self.query else "no attribute is asked about: give query=")
+
+    def compare(self, source: Tensor, edited: Tensor, pairs: Any, context: Any) -> Tensor:
+        net = context.attributes
+        before, after = (attributes(net, x, context.batch) for x in (source, edited))
+        change, at = (after - before).abs().double(), net.label_index(self.query)
+        if change.shape[1] < 2:
+            return change[:, at]
+        others = [k for k in range(change.shape[1]) if k != at]
+        return change[:, at] - change[:, others].max(1).values
+
+
 @dataclass(frozen=True)
 class Deltas:
     """Attributes of the source and their change, by key: {key: (before [A], change [A])}; merging is a union."""

@@ -95,3 +95,18 @@ def test_what_is_missing(registry, tmp_path):
         evaluate_sets([metric], [], [], about)
     with pytest.raises(UsageError, match="unknown target"):
         evaluate_sets([CorrelationDifference(query="east")], [], [], about)
+
+
+def test_every_attribute_has_a_column(measure, registry):
+    found = measure("attribute_change", [pair(picture(0.5, 0.5), picture(1, 0.5)), failed()], context(registry))
+    assert found["attribute_north"][0] == pytest.approx(1 / (1 + np.exp(-4)) - 0.5)
+    assert found["attribute_south"][0] == 0
+    assert np.isnan(found["attribute_north"][1])
+
+
+def test_disentanglement_is_the_change_meant_less_the_largest_other(measure, registry):
+    pairs = [pair(picture(0.5, 0.5), picture(1, 0.5)), pair(picture(0.5, 0.5), picture(1, 1))]
+    alone, both = measure("disentanglement", pairs, context(registry), query="north")
+    whole, side = 1 / (1 + np.exp(-4)) - 0.5, 1 / (1 + np.exp(-2)) - 0.5
+    assert alone == pytest.approx(whole - side)  # west is half of north
+    assert both == pytest.approx(0)
