@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from counterlens.core.errors import UsageError
 from counterlens.core.injection import Inject, Recorder
 from counterlens.core.levels import Estimate
 from counterlens.core.network import Meter, Step
@@ -63,6 +64,8 @@ def slope(
     recorder = Recorder((inject.site,))
     delta = inject.delta.detach().requires_grad_()
     if through == "step":
+        if protect:
+            raise UsageError("logits are protected along the whole trajectory: leave through=trajectory")
         return _by_steps(problem, inversion, replace(inject, delta=delta), recorder)
     scene = replace(problem.scene, net=replace(problem.scene.net, checkpointed=True))
     problem = problem.with_(scene=scene)
@@ -169,6 +172,14 @@ def projected_out(v: Tensor, conditions: Tensor, ridge: float = 0.0) -> Tensor:
     basis, share = _span(conditions, ridge)
     w = v.double()
     return (w - basis.T @ (share * (basis @ w))).to(v.dtype)
+
+
+def disentangled(gradient: Tensor, protected: Tensor, ridge: float) -> Tensor:
+    """The gradient [T,B,…] without its part along those of the protected logits [K,T,B,…], row by row."""
+    rows = [
+        projected_out(gradient[:, k].flatten(), protected[:, :, k].flatten(1), ridge) for k in range(gradient.shape[1])
+    ]
+    return torch.stack([row.view_as(gradient[:, 0]) for row in rows], 1)
 
 
 def projected_on(v: Tensor, directions: Tensor, ridge: float = 0.0) -> Tensor:

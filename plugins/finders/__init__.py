@@ -1,11 +1,13 @@
 """Finders of directions in activations that come with counterlens."""
 
 from counterlens.core.hookspecs import hookimpl
+from counterlens.plugins.finders.counterfactual import Counterfactual
 from counterlens.plugins.finders.jacobian import Jacobian
 from counterlens.plugins.finders.pca import Pca
 from counterlens.plugins.finders.random import Random
+from counterlens.plugins.finders.supervised import Supervised
 
 
 @hookimpl
 def counterlens_finders():
-    return [Random, Pca, Jacobian]
+    return [Counterfactual, Jacobian, Pca, Random, Supervised]

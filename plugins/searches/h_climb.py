@@ -113,7 +113,7 @@ class Climb:
         """Directions [T,B,…] of relative length 1 along which the log-odds rise; factors of the predicted length."""
         gradient = slope.gradient
         if slope.protected is not None:
-            gradient = disentangled(gradient, slope.protected, self.how.ridge)
+            gradient = hspace.disentangled(gradient, slope.protected, self.how.ridge)
         if self.deltas is None:
             yield hspace.steepest(gradient, norms), (1.0, 2.0)
         elif self.how.use == "span":
@@ -165,12 +165,3 @@ class Climb:
             if self.problem.keep:
                 self.rows[row].ends.append(x0[k])
         return better
-
-
-def disentangled(gradient: Tensor, protected: Tensor, ridge: float) -> Tensor:
-    """The gradient [T,B,…] without its part along those of the protected logits [K,T,B,…], row by row."""
-    rows = [
-        hspace.projected_out(gradient[:, k].flatten(), protected[:, :, k].flatten(1), ridge)
-        for k in range(gradient.shape[1])
-    ]
-    return torch.stack([row.view_as(gradient[:, 0]) for row in rows], 1)

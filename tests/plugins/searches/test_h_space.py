@@ -9,7 +9,7 @@ from counterlens.core.errors import UsageError
 from counterlens.core.prepare import prepare
 from counterlens.core.registry import load
 from counterlens.core.request import Request
-from counterlens.plugins.searches.h_climb import Climb, disentangled
+from counterlens.plugins.searches.h_climb import Climb
 from counterlens.plugins.searches.h_space import HSpace
 
 QUICK = {"method": "h-space", "steps": 8, "model": "domain:shapes/ddpm"}
@@ -101,7 +101,7 @@ def test_protected_logits_are_kept(problem_of):
     p = problem_of(10, **QUICK)
     climb = Climb(HSpace(), p, "up.1")
     slope = hspace.slope(p, climb.inversion, climb._inject([0], climb.delta), protect=(1,))
-    free = disentangled(slope.gradient, slope.protected, 0.0)
+    free = hspace.disentangled(slope.gradient, slope.protected, 0.0)
     scale = float(slope.protected.norm() * slope.gradient.norm())
     assert abs(float(hspace.predicted(slope.protected[0], free))) < 1e-4 * scale
     kept = HSpace(protect=("kiki",), ridge=0.0, rounds=1, refine=0).run(p)  # the log-odds of two classes hang together
