@@ -9,17 +9,10 @@ import click
 
 from counterlens.cli import options, render
 from counterlens.cli.effects import measure
+from counterlens.cli.looking import COLUMNS, NETWORKS, apply, combine, described, name, probe
 from counterlens.cli.train import field_option
 
-COMMON = (
-    click.option("--domain", metavar="NAME", default="", help="An embedded domain's pipeline, classifier and images."),
-    click.option("--image", "images", multiple=True, metavar="IMAGE", help="Image for finders of one image; repeat."),
-    click.option("--target", "-t", metavar="CLASS", help="Target class of these images; the runner-up if not given."),
-    click.option("--model", metavar="URI", default="", help="Pipeline: a folder, a hub id, or domain:NAME/FAMILY."),
-    click.option("--classifier", metavar="URI", default="", help="Classifier that labels: file:PATH, domain:NAME, …"),
-    click.option(
-        "--data", metavar="URI", default="", help="Labelled images: domain:NAME, or a folder of class folders."
-    ),
+LEARN = (
     click.option(
         "--site",
         default="mid.after",
@@ -36,22 +29,8 @@ COMMON = (
         show_default=True,
         help="Learn from generated samples, or from inverted images of --data.",
     ),
-    click.option(
-        "--inverter", default="ddim", show_default=True, metavar="'NAME k=v'", help="How images are inverted."
-    ),
-    click.option("--combiner", default="cfg scale=1", show_default=True, metavar="'NAME k=v'", help="Guidance."),
     click.option("--eta", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Noise of the samples."),
-    click.option("--prompt", default="", help="Words, for text-conditioned pipelines."),
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all noise."),
-    click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Rows in one network call."),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
-    click.option(
-        "--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True
-    ),
-    click.option("--offline", is_flag=True, help="Use no network: only what is on this machine."),
-    click.option("--prior", metavar="URI", default="", help="Where an unCLIP model's image encoder is, if elsewhere."),
 )
-COLUMNS = ("name", "kind", "length", "relative", "about")
 
 
 class Directions(options.Noun):
@@ -61,9 +40,6 @@ class Directions(options.Noun):
 @click.group(cls=Directions)
 def directions() -> None:
     """Directions in a U-Net's activations: find them, look at what they do, put them together, name them."""
-
-
-directions.add_command(measure)
 
 
 class Finders(click.Group):
@@ -103,11 +79,11 @@ def _finder(cls: Any) -> click.Command:
             click.echo(f"directions: {out}")
 
     command = click.command(cls.name, help=cls.__doc__)(run)
-    own = [field_option(name, info) for name, info in cls.model_fields.items()]
+    own = [field_option(key, info) for key, info in cls.model_fields.items()]
     out = click.option(
         "--out", type=click.Path(dir_okay=False), default="directions.safetensors", show_default=True, help="The file."
     )
-    for add in (*own, *COMMON, out, options.as_json, options.quiet):
+    for add in (*own, *LEARN, *NETWORKS, out, options.as_json, options.quiet):
         add(command)
     return command
 
@@ -117,7 +93,7 @@ def _finder(cls: Any) -> click.Command:
 def list_(as_json: bool) -> None:
     """The finders that there are."""
     entries = options.registry().entries["finder"]
-    rows = [{"name": name, "summary": cls.summary()} for name, cls in sorted(entries.items())]
+    rows = [{"name": key, "summary": cls.summary()} for key, cls in sorted(entries.items())]
     render.rows(rows, ("name", "summary"), as_json)
 
 
@@ -138,18 +114,5 @@ def show(file: str, as_json: bool) -> None:
     render.table(rows, COLUMNS)
 
 
-def described(bank: Any) -> Any:
-    """A row for each direction: its mean length a step, that over the activation's own, and its statistics."""
-    norms = bank.norms.float()
-    for shift in bank.shifts:
-        length = shift.norms().float()
-        known = norms > 0
-        relative = float((length[known] / norms[known]).mean()) if bool(known.any()) else None
-        yield {
-            "name": shift.name,
-            "kind": shift.kind,
-            "length": round(float(length.mean()), 4),
-            "relative": None if relative is None else round(relative, 4),
-            "about": {k: v for k, v in shift.about.items() if not isinstance(v, (list, dict))},
-            **({"steps": {k: v for k, v in shift.about.items() if isinstance(v, (list, dict))}}),
-        }
+for _command in (apply, probe, name, combine, measure):
+    directions.add_command(_command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from counterlens.core.fans import Fan
+    from counterlens.core.looking import Cell
     from counterlens.core.problem import Problem
 
 
@@ -32,6 +34,23 @@ def write_preview(out: Path, problem: Problem) -> None:
     figure, axes = _axes(1, 4)
     _show(axes[0][0], (problem.scene.image[0] / 2 + 0.5).clamp(0, 1), "source")
     _map_panels(figure, axes[0][1:], problem)
+    _save(figure, out)
+
+
+def write_cells(out: Path, found: Sequence[Cell], labels: Sequence[str]) -> None:
+    """A row for each image, direction and window of steps, a column for each strength."""
+    keys = list(dict.fromkeys((c.image, c.direction, c.window) for c in found))
+    strengths = list(dict.fromkeys(c.strength for c in found))
+    figure, axes = _axes(len(keys), len(strengths))
+    for c in found:
+        row, column = keys.index((c.image, c.direction, c.window)), strengths.index(c.strength)
+        decided = int(c.p.argmax())
+        axis = axes[row][column]
+        _show(axis, c.picture, f"{c.strength:+g}: {labels[decided]} {float(c.p[decided]):.2f}")
+        if column == 0:
+            steps = "" if c.window == (0.0, 1.0) else f"\nsteps {c.window[0]:g} to {c.window[1]:g}"
+            said = {"fontsize": 8, "rotation": 90, "ha": "right", "va": "center"}
+            axis.text(-0.06, 0.5, f"{c.image}\n{c.direction}{steps}", transform=axis.transAxes, **said)
     _save(figure, out)
 
 
