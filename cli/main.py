@@ -23,6 +23,7 @@ VERBS = (
     "bench",
     "tune",
     "train",
+    "data",
     "directions",
     "methods",
     "pieces",

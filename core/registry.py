@@ -39,6 +39,7 @@ BUILT_IN = tuple(
         "maskers",
         "metrics",
         "classifiers",
+        "datasets",
         "methods",
         "embedded",
     )

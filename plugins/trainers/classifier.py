@@ -43,8 +43,8 @@ class Classifier(Trainer):
         (), description="of the judge; small-cnn where the selector is a pool-cnn and the other way round, else --arch"
     )
     size: int = Field(64, description="side that images are resized to", ge=16, le=1024)
-    epochs: int = Field(60, description="at most", ge=1)
-    patience: int = Field(15, description="epochs without a better held-out loss", ge=1)
+    epochs: int = Field(80, description="at most", ge=1)
+    patience: int = Field(20, description="epochs without a better held-out loss", ge=1)
     lr: float = Field(1e-3, description="learning rate", gt=0)
     batch: int = Field(32, description="images a step", ge=2)
     flip: bool = Field(False, description="mirrored images are of the same class")
