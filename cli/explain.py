@@ -22,6 +22,7 @@ UNFLIPPED = 3
 @options.networks
 @click.option("--prompt", help="Words for the source image, for text-conditioned pipelines.")
 @click.option("--directions", metavar="FILE", help="Directions of: counterlens directions find; for h-space.")
+@click.option("--captioner", metavar="'NAME k=v'", help="Captions for images without one; see: counterlens caption.")
 @click.option("--map", type=click.Path(), help="Change map: a grey picture, white may change.")
 @click.option(
     "--fit", type=click.Choice(["crop", "pad", "squash"]), default="crop", show_default=True, help="Make it square by."

@@ -24,6 +24,7 @@ VERBS = (
     "tune",
     "train",
     "data",
+    "caption",
     "directions",
     "methods",
     "pieces",

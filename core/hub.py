@@ -41,6 +41,19 @@ def resolve(
     return _fetched(model, revision, offline, [INDEX, *(p for part in parts for p in _patterns(part, variant))])
 
 
+def fetch(model: str, patterns: Sequence[str], offline: bool = False) -> Path:
+    """The folder of a model that is no pipeline: a folder itself, or these files of a hub id, asked for once.
+
+    UsageError for what is neither, MissingError for what cannot be had.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists() or not _ID.fullmatch(model) or model.startswith("."):
+        raise UsageError(f"{model!r} is neither a folder that exists nor a hub id (OWNER/NAME)")
+    return _fetched(model, "", offline, patterns)
+
+
 def _patterns(part: str, variant: str) -> Iterator[str]:
     """What of a part is fetched: its settings, and the weights of one variant."""
     yield from (f"{part}/*.{suffix}" for suffix in ("json", "txt", "model"))

@@ -8,13 +8,14 @@ This module imports no torch, so that listing pieces is fast.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from counterlens.core.capabilities import checked
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from counterlens.core.bank import Bank
@@ -274,13 +275,30 @@ class Masker(Piece):
 
 
 class Captioner(Piece):
-    """A caption for each image of a scene."""
+    """A caption for each picture that names its class: ``said`` makes them, ``caption`` mends or refuses those that
+    do not, before anything expensive is done with them.
+    """
 
     kind: ClassVar[str] = "captioner"
     gives: ClassVar[frozenset[str]] = frozenset({"caption"})
+    missing: Literal["repair", "refuse"] = Field("repair", description="a caption that does not name its class")
+    grammar: str = Field("", description="spaCy model that finds nouns; its small English one, else rules")
 
-    def caption(self, scene: Scene) -> list[str]:
+    def said(self, pictures: Sequence[np.ndarray], labels: Sequence[str], device: str = "cpu") -> list[str]:
+        """Captions of pictures uint8 [H,W,3], each with the name of its class (as written in the classifier)."""
         raise NotImplementedError
+
+    def caption(
+        self, pictures: Sequence[np.ndarray], labels: Sequence[str], device: str = "cpu"
+    ) -> list[tuple[str, str]]:
+        """(caption, note) of every picture: a note says what had to be mended. UsageError if it is to be refused."""
+        from counterlens.core.grammar import grammar
+        from counterlens.core.phrases import ensured
+
+        texts, nouns = self.said(pictures, labels, device), grammar(self.grammar)
+        pairs = zip(texts, labels, strict=True)
+        found = [ensured(text, label, nouns, self.missing == "repair") for text, label in pairs]
+        return [(text, "; ".join(filter(None, (note, note and nouns.note)))) for text, note in found]
 
 
 class Metric(Piece):

@@ -20,6 +20,7 @@ from counterlens.core.uri import parse
 
 if TYPE_CHECKING:
     from counterlens.core.datasets import Dataset
+    from counterlens.core.pieces import Captioner
     from counterlens.core.pool import Key
     from counterlens.core.registry import Registry
 
@@ -39,6 +40,7 @@ class Prepared:
     plan: tuple[Row, ...]
     given: frozenset[str]
     examples: Dataset | None = None
+    captioner: Captioner | None = None
 
 
 def prepare(
@@ -69,7 +71,8 @@ def prepare(
     if request.directions:
         composition = _with_directions(composition, request.directions)
     asked = asked or gather(request, registry, notice)
-    for piece in composition.pieces():
+    captioner = registry.make("captioner", request.captioner) if request.captioner else None
+    for piece in [*composition.pieces(), *([captioner] if captioner else [])]:
         piece.check(asked)
     if request.map:
         read_map(request.map).check(asked)
@@ -95,6 +98,7 @@ def prepare(
         tuple(rows),
         frozenset(given | words),
         examples,
+        captioner,
     )
 
 

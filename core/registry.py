@@ -36,6 +36,7 @@ BUILT_IN = tuple(
         "finders",
         "trainers",
         "searches",
+        "captioners",
         "maskers",
         "metrics",
         "classifiers",

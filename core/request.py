@@ -39,6 +39,7 @@ class Request(BaseModel):
     search: str | None = None
     steps: int | None = Field(None, ge=1, le=1000)
     tau: float | None = Field(None, gt=0, lt=1)
+    captioner: str | None = Field(None, description="captions for images that have none, for text-conditioned models")
     prompt: str | None = Field(None, description="words for the source image, for text-conditioned models")
     map: str | None = Field(None, description="change map: a grey picture of the image's size, white may change")
     directions: str | None = Field(None, description="file of directions in activations, for the piece that takes one")

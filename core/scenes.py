@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,18 @@ def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, 
         anyway = any(guidance.any_source for guidance in prepared.composition.guidance)
         failure = same if source == target and not anyway else None
         ready.append(Ready(item, image, p, source, target, one.caption, change, place, failure))
+    return _captioned(ready, prepared, labels, pipeline.device)
+
+
+def _captioned(ready: list[Ready], prepared: Prepared, labels: Sequence[str], device: str) -> list[Ready]:
+    """With captions of the request's captioner, for images that have neither one of their own nor a prompt."""
+    rows = [k for k, one in enumerate(ready) if not one.caption and not one.failure]
+    if prepared.captioner is None or prepared.request.prompt is not None or not rows:
+        return ready
+    pictures, names = [ready[k].item.pixels for k in rows], [labels[ready[k].source] for k in rows]
+    for k, (caption, note) in zip(rows, prepared.captioner.caption(pictures, names, device), strict=True):
+        item = replace(ready[k].item, notes=(*ready[k].item.notes, *([note] if note else [])))
+        ready[k] = replace(ready[k], item=item, caption=caption)
     return ready
 
 

@@ -14,3 +14,10 @@ from counterlens.plugins.maskers.strips import Strips
 @hookimpl
 def counterlens_maskers():
     return [Attribution, CrossAttention, Difference, File, Given, Sam, SamHq, Strips]
+
+
+@hookimpl
+def counterlens_doctor():
+    from counterlens.plugins.maskers.here import checks
+
+    return checks()
