@@ -25,6 +25,7 @@ VERBS = (
     "train",
     "data",
     "caption",
+    "neurons",
     "directions",
     "methods",
     "pieces",

@@ -16,31 +16,36 @@ from counterlens.core.errors import MissingError
 MODEL = "en_core_web_sm"
 FETCH = f"python -m spacy download {MODEL}"
 WORD = re.compile(r"\w+(?:['’./]\w+)*", re.UNICODE)  # 16.4, C/V and o'clock are one word, a final dot is none
-# words that are no nouns of a caption; closed classes, colours and sizes, and the verbs that captions use
-OTHERS = """
+# words that are no nouns of a caption: closed classes, and what captions use to describe
+FUNCTION = """
     a an the this that these those some any each every no its his her their our my your and or but nor with without
     of on in at by to from for into onto over under above below behind between among through across around near beside
     up down off out as than then there here is are was were be been being has have had do does did can could will would
     may might must it he she they we you i who which what where when while very quite not only also just more most less
-    one two three four five six seven eight nine ten several many few other another both all
+    several many few other another both all
+"""
+DESCRIBING = """
+    one two three four five six seven eight nine ten left middle right top centre center bottom
     red orange yellow lime green mint cyan azure blue violet magenta rose black white grey gray brown pink purple
     small medium large big little tiny huge long short tall thin thick bold plain round soft pointed spiky bright dark
     old new young wooden looking sitting standing lying holding walking running eating wearing playing flying hanging
     showing parked covered filled made
 """
-NO_NOUNS = frozenset(WORD.findall(OTHERS))
+EMPTY, DESCRIPTIONS = frozenset(WORD.findall(FUNCTION)), frozenset(WORD.findall(DESCRIBING))
 FRAME = frozenset(("image", "photo", "photograph", "picture", "closeup", "view", "drawing", "painting", "shot"))
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a text: characters ``start`` to ``end``, its lemma in lower case, whether it is a noun."""
+    """A word of a text: characters ``start`` to ``end``, its lemma in lower case, whether it is a noun, and whether it
+    says something at all (a noun, or a word that describes)."""
 
     text: str
     start: int
     end: int
     lemma: str
     noun: bool
+    content: bool
 
 
 @dataclass(frozen=True)
@@ -95,15 +100,17 @@ def _word(token: Any) -> Word:
     """One of spaCy's tokens; a model without a lemmatiser leaves lemmas empty."""
     lemma = token.lemma_.lower() or _singular(token.lower_)
     noun = token.pos_ in ("NOUN", "PROPN") and token.lower_ not in FRAME
-    return Word(token.text, token.idx, token.idx + len(token.text), lemma, noun)
+    content = noun or token.pos_ in ("ADJ", "NUM", "VERB")
+    return Word(token.text, token.idx, token.idx + len(token.text), lemma, noun, content)
 
 
 def _words(text: str) -> list[Word]:
     found = []
     for match in WORD.finditer(text):
         lower = match[0].lower()
-        noun = lower not in NO_NOUNS and lower not in FRAME and not lower.isdigit()
-        found.append(Word(match[0], *match.span(), _singular(lower) if noun else lower, noun))
+        content = lower not in EMPTY and lower not in FRAME and not lower.isdigit()
+        noun = content and lower not in DESCRIPTIONS
+        found.append(Word(match[0], *match.span(), _singular(lower) if noun else lower, noun, content))
     return found
 
 

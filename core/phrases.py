@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from counterlens.core.errors import UsageError
-from counterlens.core.grammar import Grammar, Word, same_noun
+from counterlens.core.grammar import Grammar, same_noun
 
 VOWEL_SOUND = re.compile(r"(?:[aeio]|u(?!ni|se|su|r[aio]|biq|ti|ke)|hono?u?r|honest|hour|heir)", re.IGNORECASE)
 CONSONANT_SOUND = re.compile(r"(?:eu|ewe|one\b|once\b)", re.IGNORECASE)
@@ -160,11 +160,14 @@ def article(words: str) -> str:
     return "an" if VOWEL_SOUND.match(text) and not CONSONANT_SOUND.match(text) else "a"
 
 
-def candidates(captions: Iterable[str], grammar: Grammar, least: int = 1) -> list[tuple[str, int]]:
-    """(noun, in how many captions) of some captions, the most frequent first; lower case, stripped, none twice."""
+def candidates(captions: Iterable[str], grammar: Grammar, least: int = 1, nouns: bool = True) -> list[tuple[str, int]]:
+    """(word, in how many captions) of some captions, the most frequent first; lower case, stripped, none twice.
+
+    Only ``nouns``, or also words that describe.
+    """
     counts: dict[str, int] = {}
     for caption in captions:
-        nouns: dict[str, Word] = {word.lemma: word for word in grammar.words(caption) if word.noun}
-        for lemma in nouns:
+        own = {word.lemma for word in grammar.words(caption) if (word.noun if nouns else word.content)}
+        for lemma in sorted(own):
             counts[lemma] = counts.get(lemma, 0) + 1
     return sorted(((w, n) for w, n in counts.items() if n >= least), key=lambda one: (-one[1], one[0]))
