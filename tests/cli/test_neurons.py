@@ -60,7 +60,7 @@ def test_more_and_less_of_a_unit(cli, tmp_path):
 
 
 def test_visualised_from_words(cli, tmp_path):
-    made = ("--steps", 4, "--domain", "shapes", "--prompt", "a round bouba", "--unit", 59)
+    made = ("--steps", 4, "--domain", "shapes", "--prompt", "a round bouba", "--layer", "hidden", "--unit", 59)
     free = cli("neurons", "visualise", *made, "--count", 2, "--iterations", 4, "--keep", "none", "--json")
     assert free.code == 0 and len(free.rows) == 2, free.err
     assert sum(row["after"] - row["before"] for row in free.rows) > 0
