@@ -34,6 +34,8 @@ def check(uri: str, as_json: bool, quiet: bool, **how: Any) -> None:
     render.table(found["classes"], ("class", "images", "groups", "unreadable"), found["data"])
     sizes = ", ".join(f"{size} ({count})" for size, count in found["sizes"].items())
     click.echo(f"sizes: {sizes}")
+    if found["no_images"]:
+        click.echo(f"passed over: {len(found['no_images'])} files that are no images, such as {found['no_images'][0]}")
     if found["duplicates"]:
         click.echo(f"duplicates: {len(found['duplicates'])}, such as {' = '.join(found['duplicates'][0])}")
     if found["probe"]:

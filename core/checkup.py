@@ -44,6 +44,7 @@ def check(dataset: Dataset, tick: Callable[[int, int], None] = lambda *_: None) 
         "classes": classes,
         "sizes": dict(sizes.most_common(8)),
         "unreadable": broken,
+        "no_images": list(dataset.passed),
         "duplicates": [[example.id for example in found] for found in twins],
         "probe": quick,
         "warnings": warnings(classes, twins, broken, quick),
@@ -73,12 +74,17 @@ def warnings(
         found.append(f"{len(across)} images are in more than one class, such as {' = '.join(across[0][:2])}")
     if apart := [some for some in twins if len({e.group for e in some}) > 1]:
         found.append(f"{len(apart)} images are there twice in different groups: they may land in training and in test")
-    if quick.get("chance"):
-        found.append(
-            f"a quick probe cannot tell the classes apart (AUC {quick['auc']} ± {quick['error']} on {quick['images']} "
-            "images it had not seen): are the labels right? Training may be hours for nothing"
-        )
-    return found
+    return [*found, *filter(None, [doubt(quick)])]
+
+
+def doubt(quick: dict[str, Any]) -> str:
+    """What a probe at chance says; empty when it can tell the classes apart."""
+    if not quick.get("chance"):
+        return ""
+    return (
+        f"a quick probe cannot tell the classes apart (AUC {quick['auc']} ± {quick['error']} on {quick['images']} "
+        "images that it had not seen): are the labels right? Training may be hours for nothing"
+    )
 
 
 def probe(images: np.ndarray, examples: Sequence[Example], labels: Sequence[str]) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class Dataset:
     labels: tuple[str, ...]
     listed: Callable[[], tuple[Example, ...]] = field(repr=False, compare=False)
     content: Callable[[], str] = field(repr=False, compare=False)
+    passed: tuple[str, ...] = ()  # files that are no images, and were passed over
 
     @cached_property
     def examples(self) -> tuple[Example, ...]:

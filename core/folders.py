@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -29,7 +27,7 @@ def open_folder(uri: Uri) -> Dataset:
     check_folder(uri, root)
     rows = list(_rows(root))
     _check_classes(root, rows)
-    return dataset_of(uri, rows)
+    return dataset_of(uri, rows, passed=[str(path) for path in _others(root)])
 
 
 def check_folder(uri: Uri, root: Path) -> None:
@@ -49,7 +47,7 @@ def _rows(root: Path) -> Iterator[Row]:
         for folder in _folders(place):
             for path in images_in(folder):
                 identity = f"{folder.name}/{path.name}"
-                yield Row(identity, folder.name, path.name, partial(pixels, path), partial(file_sha256, path), part)
+                yield Row(identity, folder.name, path.name, partial(pixels, path), partial(stamp, path), part)
 
 
 def _folders(place: Path) -> list[Path]:
@@ -61,27 +59,26 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
 
 
+def _others(root: Path) -> list[Path]:
+    """Files of class folders that are no images by their names."""
+    parts = [p for p in _folders(root) if p.name.lower() in PARTS] or [root]
+    inside = (path for place in parts for folder in _folders(place) for path in sorted(folder.iterdir()))
+    return [p for p in inside if p.is_file() and p.suffix.lower() not in SUFFIXES and not p.name.startswith(".")]
+
+
+def stamp(path: Path) -> str:
+    """The sha256 of a file; what cannot be read (a link to itself) is said so."""
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
 def _check_classes(root: Path, rows: list[Row]) -> None:
     classes = sorted({row.label for row in rows})
     if len(classes) < 2:
         found = f"only {classes[0]!r}" if classes else "none"
         raise UsageError(f"{root}: two class folders with images are needed at least, {found} found: DIR/CLASS/*.png")
-
-
-def twins(paths: list[Path]) -> list[list[Path]]:
-    """Files with the same content, by size first: only those of one size are read."""
-    sizes: dict[int, list[Path]] = defaultdict(list)
-    for path in paths:
-        try:
-            sizes[os.stat(path).st_size].append(path)
-        except OSError:
-            continue
-    same: dict[str, list[Path]] = defaultdict(list)
-    for several in sizes.values():
-        if len(several) > 1:
-            for path in several:
-                same[file_sha256(path)].append(path)
-    return [found for found in same.values() if len(found) > 1]
 
 
 def pixels(path: Path) -> np.ndarray:

@@ -36,7 +36,7 @@ class Row:
     group: str = ""
 
 
-def dataset_of(uri: Uri, rows: Sequence[Row], order: Sequence[str] = ()) -> Dataset:
+def dataset_of(uri: Uri, rows: Sequence[Row], order: Sequence[str] = (), passed: Sequence[str] = ()) -> Dataset:
     """The data set that the options of the URI make of the rows; UsageError when fewer than two classes are left.
 
     ``split``: train, validation, test or all. A source that has no parts of its own is divided by the hash of the
@@ -60,7 +60,7 @@ def dataset_of(uri: Uri, rows: Sequence[Row], order: Sequence[str] = ()) -> Data
         how = {"crop": crop, "trim": trim}
         return digest([seen, how]) if how != {"crop": "none", "trim": False} else digest(seen)
 
-    return Dataset(str(uri), tuple(labels), lambda: examples, content)
+    return Dataset(str(uri), tuple(labels), lambda: examples, content, tuple(passed))
 
 
 def _read(read: Callable[[], np.ndarray], crop: str, trim: bool) -> np.ndarray:

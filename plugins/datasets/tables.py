@@ -13,9 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from counterlens.core.datasets import PARTS, Dataset
-from counterlens.core.digest import file_sha256
 from counterlens.core.errors import UsageError, unknown
-from counterlens.core.folders import pixels
+from counterlens.core.folders import pixels, stamp
 from counterlens.core.listing import COMMON, Row, dataset_of
 from counterlens.core.uri import Uri
 
@@ -72,10 +71,6 @@ def _rows(table: Path, columns: dict[str, str | None], lines: list[dict[str, str
             continue
         path = Path(cells["image"]).expanduser()
         path = path if path.is_absolute() else table.parent / path
-        read, stamp = partial(pixels, path), partial(_stamp, path)
+        read, mark = partial(pixels, path), partial(stamp, path)
         part = PARTS.get(cells["part"].lower(), cells["part"])
-        yield Row(cells["image"], cells["label"], cells["image"], read, stamp, part, cells["group"])
-
-
-def _stamp(path: Path) -> str:
-    return file_sha256(path) if path.is_file() else "missing"
+        yield Row(cells["image"], cells["label"], cells["image"], read, mark, part, cells["group"])

@@ -61,6 +61,7 @@ def read(job: Job, size: int, shares: Mapping[str, float]) -> Images:
     most, least = max(counts.values()), min(counts.values())
     if most > 10 * least:
         job.notice(f"{job.dataset.uri}: classes of very different size ({most} and {least} images): weighted alike")
+    _probe(job, kept, pixels)
     rows = split(kept, shares, job.seed)
     if job.test:
         others, more = _pictures(job, job.test)
@@ -79,6 +80,17 @@ def _pictures(job: Job, dataset: Dataset) -> tuple[list[Example], list[np.ndarra
         pixels.append(found)
         job.progress("reading", len(kept), len(dataset))
     return kept, pixels
+
+
+def _probe(job: Job, kept: list[Example], pixels: list[np.ndarray]) -> None:
+    """Labels that a quick probe cannot learn are said before hours are spent; ``strict``: UsageError."""
+    from counterlens.core.checkup import SIDE, doubt, probe
+
+    said = doubt(probe(np.stack([fit(Picture(p), SIDE).pixels for p in pixels]), kept, job.dataset.labels))
+    if said and job.strict:
+        raise UsageError(f"{job.dataset.uri}: {said}")
+    if said:
+        job.notice(f"{job.dataset.uri}: {said}")
 
 
 def _check_shared(job: Job, labels: list[str], pixels: list[np.ndarray]) -> None:

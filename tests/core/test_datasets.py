@@ -171,3 +171,16 @@ def test_options_are_put_into_a_uri():
     assert refined("folder:x?split=train", split="test") == "folder:x?split=train"
     assert parse(refined("x", classes="a&b,c")).names("classes") == ("a&b", "c")
     assert refined("domain:digits", split="train", crop="square") == "domain:digits"
+
+
+def test_links_that_lead_round_and_files_that_are_no_images(tmp_path):
+    picture(tmp_path / "a" / "1.png")
+    picture(tmp_path / "b" / "1 é.png", 1)
+    (tmp_path / "a" / "round.png").symlink_to(tmp_path / "a" / "round.png")
+    (tmp_path / "b" / "up").symlink_to(tmp_path)
+    (tmp_path / "c").symlink_to(tmp_path)
+    (tmp_path / "a" / "notes.txt").write_text("no picture")
+    found, notes = open_dataset(REGISTRY, str(tmp_path)), []
+    assert found.labels == ("a", "b") and found.passed == (str(tmp_path / "a" / "notes.txt"),)
+    assert len(list(found.pictures(notice=notes.append))) == 2 and "round.png" in notes[0]
+    assert found.content() == open_dataset(REGISTRY, str(tmp_path)).content()

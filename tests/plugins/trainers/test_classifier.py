@@ -134,3 +134,10 @@ def test_area_under_the_curve_by_hand():
     p = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.2, 0.8]])
     assert auc(p, torch.tensor([0, 0, 1, 1])) == 0.75
     assert auc(p, torch.tensor([0, 0, 0, 0])) is None
+
+
+def test_labels_that_a_probe_cannot_learn_are_said_first(run, pictures, tmp_path):
+    data = pictures(tmp_path / "same-kind", alike=True)
+    with pytest.raises(UsageError, match="a quick probe cannot tell the classes apart"):
+        run(QUICK, data, strict=True)
+    assert "are the labels right?" in run(QUICK + " force=true", data)[1][0]
