@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from counterlens.core.request import Asked
     from counterlens.core.types import Found
 
-SITE = "up.1"
+
+def usual(sites: Iterable[str]) -> str:
+    """Half way through the decoder, where the picture's parts are decided and its pixels are not yet."""
+    ups = sum(name.startswith("up.") for name in sites)
+    return f"up.{ups // 2}" if ups > 1 else "mid.after"
 
 
 class HSpace(Search):
@@ -26,7 +30,9 @@ class HSpace(Search):
 
     name: ClassVar[str] = "h-space"
     needs: ClassVar[frozenset[str]] = frozenset({"trajectory", "prediction", "mid-block", "labels", "gradient"})
-    site: str = Field("", description="where: mid.after, up.N, …; that of the directions, or up.1, if empty")
+    site: str = Field(
+        "", description="where: mid.after, up.N, …; if empty that of the directions, or the middle up block"
+    )
     directions: str = Field("", description="file of counterlens directions find (or --directions FILE)")
     use: Literal["rank", "span"] = Field(
         "rank", description="of a bank: its best directions one by one, or the gradient within their span"
@@ -72,7 +78,7 @@ class HSpace(Search):
         from counterlens.plugins.searches.h_climb import Climb, Row, alike
 
         bank = self._bank(problem)
-        site = bank.space.site if bank else self.site or SITE
+        site = bank.space.site if bank else self.site or usual(problem.scene.net.sites)
         rows: list[Row] = []
         for batch in chunks(problem):
             found: dict[int, Row] = {}
@@ -94,5 +100,5 @@ class HSpace(Search):
         scene = problem.scene
         if self.directions:
             return load(self.directions).check(scene.studio.pipeline, scene.grid, self.site, self.resample)
-        check_site(self.site or SITE, scene.net.sites, scene.studio.pipeline.uri)
+        check_site(self.site or usual(scene.net.sites), scene.net.sites, scene.studio.pipeline.uri)
         return None
