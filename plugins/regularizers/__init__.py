@@ -2,6 +2,7 @@
 
 from counterlens.core.hookspecs import hookimpl
 from counterlens.plugins.regularizers import distance, perceptual
+from counterlens.plugins.regularizers.identity import Identity
 
 
 @hookimpl
@@ -10,5 +11,6 @@ def counterlens_regularizers():
         *(distance.L1, distance.L2),
         *(distance.BackgroundL1, distance.BackgroundL2, distance.ForegroundL1, distance.ForegroundL2),
         *(perceptual.Lpips, perceptual.BackgroundLpips, perceptual.ForegroundLpips),
+        Identity,
         *(perceptual.Clip, perceptual.BackgroundClip, perceptual.ForegroundClip),
     ]

@@ -35,23 +35,23 @@ def bank(problem_of, tmp_path):
 
 
 def test_it_flips_with_nothing_prepared_and_the_least_that_it_found(problem_of):
-    p = problem_of(10, 4, 12, **QUICK)
-    found = HSpace(refine=4).run(p)
+    p = problem_of(10, 12, **QUICK)
+    found = HSpace(refine=2).run(p)
     probability = p.target_of(p.score(found.x0))
     assert (probability >= p.tau).all()
-    for row in range(3):
+    for row in range(2):
         tried = found.tried[row]
         reached = [t["strength"] for t in tried if t["p_target"] >= p.tau]
         assert found.strength[row] == pytest.approx(min(reached), abs=1e-4)
         assert len(tried) < 12
-    assert all(p.scene.net.meter.forward[row] > 0 for row in range(3))
+    assert all(p.scene.net.meter.forward[row] > 0 for row in range(2))
 
 
 def test_invariant_16_a_little_less_does_not_flip(problem_of):
-    p = problem_of(10, **QUICK)
-    climb = Climb(HSpace(refine=6), p, "up.1")
+    p = problem_of(12, **QUICK)
+    climb = Climb(HSpace(refine=4), p, "up.1")
     (row,) = climb.run()
-    assert row.reached and row.short < row.strength <= 1.15 * row.short
+    assert row.reached and row.short < row.strength <= 1.3 * row.short
     inject = climb._inject([0], climb.delta * (row.short / row.strength))
     with torch.no_grad():
         short = p.target_of(p.score(p.walk(climb.inversion, [inject])))

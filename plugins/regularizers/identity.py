@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from counterlens.core.pieces import Regularizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from counterlens.core.network import Step
+    from counterlens.core.problem import View
+
+
+class Identity(Regularizer):
+    """1 - cos of a network's features of the picture and of the source: who is shown stays the same (identity loss)."""
+
+    name: ClassVar[str] = "identity"
+    features: str = Field(
+        description="a network of faces or of anything that should stay: vggface2:PATH, or a classifier's URI"
+    )
+
+    def __call__(self, view: View, step: Step) -> Tensor:
+        import torch
+
+        extract = self._opened(view)
+        with torch.no_grad():
+            source = extract(view.scene.image.to(view.x0) / 2 + 0.5)
+        image = view.image
+        shown = (image + (image.clamp(-1, 1) - image).detach()) / 2 + 0.5
+        return 1 - torch.cosine_similarity(extract(shown).float(), source.float(), dim=1)
+
+    def _opened(self, view: View) -> Callable[[Tensor], Any]:
+        """The extractor, opened once a run."""
+        from counterlens.core.features import open_features
+        from counterlens.core.measuring import Context
+        from counterlens.core.registry import load
+
+        memo, key = view.scene.studio.memo, ("identity", self.features)
+        if key not in memo:
+            memo[key] = open_features(self.features, Context(load(), device=str(view.x0.device)))
+        return memo[key].extract
