@@ -12,6 +12,7 @@ from counterlens.plugins.embedded import store
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
 
@@ -55,6 +56,13 @@ class Shapes(Embedded):
     classifier = "domain:shapes"
     judge = "domain:shapes-judge"
     demo_indices: ClassVar[tuple[int, ...]] = (3, 10, 4, 12)
+    widths: ClassVar[Mapping[str, float]] = {
+        **{"spikiness": 1.0, "size": 0.13, "cx": 0.14, "cy": 0.14, "lobes": 3.0},
+        **{"hue": 1.0, "background": 1.0, "angle": 1.0},
+    }
+    circular = ("hue", "background", "angle")
+    causes: ClassVar[Mapping[str, str]] = {"domain:shapes-shortcut": "background"}
+    guesses: ClassVar[Mapping[str, str]] = {"domain:shapes-shortcut": "spikiness"}
 
     @classmethod
     def length(cls, split: str = "test") -> int:
@@ -81,6 +89,12 @@ class Shapes(Embedded):
         if cls.sample(index, split).label == target:
             return None
         return shapes.true_counterfactual(index, SPLITS[split])
+
+    @classmethod
+    def read_factors(cls, images: Tensor) -> Mapping[str, Tensor]:
+        from counterlens.plugins.embedded import reading
+
+        return reading.factors(images)
 
 
 class Digits(Embedded):

@@ -61,3 +61,21 @@ def test_shortcut_backgrounds():
     drawn = shapes.with_shortcut(shapes.factors("train", 3000), 0.95, seed=7)
     agree = np.mean([shapes.shortcut_label(f) == f.label for f in drawn])
     assert agree == pytest.approx(0.95, abs=0.015)
+
+
+def test_factors_are_read_off_pictures():
+    import torch
+
+    from counterlens.core.registry import load
+    from counterlens.plugins.metrics.factors import changes
+
+    domain = load(third_party=False).domain("shapes")
+    samples = [domain.sample(index) for index in range(24)]
+    images = torch.stack([torch.from_numpy(s.pixels).permute(2, 0, 1) for s in samples]).float() / 255
+    found = domain.read_factors(images)
+    assert set(found) == set(domain.widths) == set(samples[0].factors)
+    for name, width in domain.widths.items():
+        off = (found[name] - torch.tensor([s.factors[name] for s in samples])).abs()
+        off = torch.minimum(off, 1 - off) if name in domain.circular else off
+        assert off.median() < 0.03 * width, name
+    assert all(change.max() == 0 for change in changes(domain, images, images).values())
