@@ -111,3 +111,23 @@ def test_defects_d11_and_d12_the_classifier_is_in_eval_mode_and_gets_its_own_ran
         assert torch.allclose(together[:1], alone, atol=1e-4)
         rounded = (((pictures / 2 + 0.5) * 255).round() / 255).clamp(0, 1)
         assert torch.allclose(together.softmax(1), job.explained.evaluate(rounded), atol=1e-5)
+
+
+def test_defect_d16_images_of_any_mode_and_size_are_read_and_classes_take_turns(tmp_path):
+    from contextlib import ExitStack
+
+    from PIL import Image
+
+    from counterlens.core.finding import Quest, open_job
+    from counterlens.core.registry import load
+
+    for label, modes in {"bouba": ("P", "L", "RGBA"), "kiki": ("RGB", "1")}.items():
+        (tmp_path / label).mkdir()
+        for k, mode in enumerate(modes):
+            Image.new("RGB", (40 + 9 * k, 50), (200, 30, 90)).convert(mode).save(tmp_path / label / f"{k}.png")
+    with ExitStack() as stack:
+        quest = Quest(domain="shapes", data=str(tmp_path), count=4, steps=2, source="images")
+        job = open_job(load(third_party=False), Supervised(), quest, stack)
+        pictures = job.pictures()
+    assert [label for label, _ in pictures] == ["bouba", "kiki", "bouba", "kiki"]
+    assert all(image.shape == (3, 32, 32) and image.abs().max() <= 1 for _, image in pictures)
