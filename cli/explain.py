@@ -30,6 +30,8 @@ UNFLIPPED = 3
 @options.data
 @options.run
 @options.hardware
+@click.option("--errors", is_flag=True, help="Only misclassified images; the target is each one's own label.")
+@click.option("--cache", is_flag=True, help="Find inversions in the cache, and keep new ones (counterlens invert).")
 @click.option("--force", is_flag=True, help="Go on with a classifier that looks broken.")
 @click.option("--dry-run", is_flag=True, help="Check everything and print the plan; load no weights.")
 @options.as_json
@@ -41,6 +43,7 @@ def explain(
     out: str,
     again: str,
     dry_run: bool,
+    cache: bool,
     as_json: bool,
     quiet: bool,
     **how: Any,
@@ -61,7 +64,7 @@ def explain(
     if dry_run:
         show_plan(request, as_json)
         return
-    records = run(request, out, again, as_json, quiet)
+    records = run(request, out, again, as_json, quiet, cache)
     if not as_json:
         finish(records)
     ctx.exit(code_of(records))
@@ -78,15 +81,19 @@ def _with_data(images: tuple[str, ...], values: dict[str, Any]) -> tuple[str, ..
     return tuple(options.refine(image, values) if is_data(image) else image for image in images)
 
 
-def run(request: Mapping[str, Any], out: str, again: str, as_json: bool, quiet: bool) -> list[dict[str, Any]]:
+def run(
+    request: Mapping[str, Any], out: str, again: str, as_json: bool, quiet: bool, cached: bool = False
+) -> list[dict[str, Any]]:
     """The records of a request; with ``as_json`` each is printed when it is there."""
     loaded = options.registry()
     render.quieten()
     with render.progress(quiet) as meter:
+        from counterlens.core.cache import Cache
         from counterlens.core.engine import explain as explained
 
         records = []
-        found = explained(_request(request), loaded, out=out, again=again, on_progress=meter, on_notice=meter.note)
+        how: dict[str, Any] = {"out": out, "again": again, "cache": Cache() if cached else None}
+        found = explained(_request(request), loaded, on_progress=meter, on_notice=meter.note, **how)
         for record in found:
             records.append(record)
             for note in record.get("notes", ()):

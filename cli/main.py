@@ -20,6 +20,8 @@ VERBS = (
     "demo",
     "explain",
     "fan",
+    "invert",
+    "disagree",
     "bench",
     "tune",
     "train",

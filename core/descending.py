@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from counterlens.core.errors import UsageError
 from counterlens.core.loop import Frame
-from counterlens.core.network import Meter, Network
+from counterlens.core.network import Meter, Network, Step
 from counterlens.core.problem import Problem, View
 from counterlens.core.replay import Reader, Recorder, like, products
 from counterlens.core.steer import total
@@ -47,6 +48,7 @@ class How:
     best: str = "reached"
     stop: float | None = None
     patience: int = 0
+    after: int | None = None
 
 
 @dataclass
@@ -60,6 +62,7 @@ class Course:
     number: int = 0
     least: float = math.inf
     stale: int = 0
+    since: int = -1  # iterates since the first that reached tau
     failure: str = ""
     done: bool = False
     tried: list[dict[str, float | None]] = field(default_factory=list)
@@ -75,7 +78,9 @@ class Course:
         self.least = min(self.least, loss)
         if better:
             self.x0, self.loss, self.p, self.number = x0.detach().clone(), loss, p, number
-        self.done = (how.stop is not None and loss < how.stop) or (0 < how.patience <= self.stale)
+        self.since += self.since >= 0 or p >= tau
+        enough = how.after is not None and self.since >= how.after
+        self.done = enough or (how.stop is not None and loss < how.stop) or (0 < how.patience <= self.stale)
 
 
 def descend(problem: Problem, how: How) -> Found:
@@ -208,8 +213,9 @@ def objective(
         x0 = frames[-1].x / inversion.grid[-1].a
         x0 = x0 if scene.lock is None else scene.lock.restored(x0)
         estimates = [*(frame.estimate.x0 for frame in frames[:-1]), x0]
-        views = [View(e, scene, number * n + f.step.i) for e, f in zip(estimates, frames, strict=True)]
-        terms = [total(problem.energies, view, frame.step) for view, frame in zip(views, frames, strict=True)]
+        again = gradient and how.checkpoint
+        looks = [look(problem, e, f.step, number * n, again) for e, f in zip(estimates, frames, strict=True)]
+        terms, views = [term for term, _ in looks], [view for _, view in looks]
         weights = [k + 1 if how.weights == "linear" else 1 for k in range(len(terms))]
         loss = sum(w / sum(weights) * term for w, term in zip(weights, terms, strict=True))
     for row in scene.rows:
@@ -223,6 +229,19 @@ def objective(
             plain = total(problem.energies, last, frames[-1].step)
         p = problem.target_of(last.logits.softmax(1))
     return x0.detach(), plain.tolist(), p.tolist()
+
+
+def look(problem: Problem, x0: Tensor, step: Step, draw: int, again: bool) -> tuple[Tensor, View]:
+    """The energies [B] at a clean estimate, and the view that they had; ``again``: decoded again going backward, so
+    that no more than one estimate's activations are there at a time."""
+    views: list[View] = []
+
+    def energies(x0: Tensor) -> Tensor:
+        views.append(View(x0, problem.scene, draw + step.i))
+        return total(problem.energies, views[-1], step)
+
+    term = checkpoint(energies, x0, use_reentrant=False) if again else energies(x0)
+    return term, views[0]  # type: ignore[return-value]
 
 
 def found(problem: Problem, courses: Sequence[Course]) -> Found:

@@ -39,6 +39,7 @@ def explain(
     out: Path | str = "runs",
     again: str = "missing",
     pool: Pool | None = None,
+    cache: Cache | None = None,
     on_progress: Progress | None = None,
     on_notice: Notice | None = None,
 ) -> Iterator[dict[str, Any]]:
@@ -46,11 +47,11 @@ def explain(
 
     ``on_notice`` hears what a user should read, such as the classifier's measured accuracy. Files go into a run
     folder below ``out``; ``again`` says what a second call does with finished images (``missing`` keeps them,
-    ``never`` only reads, ``always`` starts a new folder).
+    ``never`` only reads, ``always`` starts a new folder). ``cache``: where inversions are found and kept.
     Raises UsageError and PlanError before any weight is loaded; an image that fails is a record with ``failure``.
     """
     prepared = prepare(request, registry, notice=on_notice or _silent)
-    session = Session(registry, pool or Pool())
+    session = Session(registry, pool or Pool(), cache, together=True)
     yield from session.run(prepared, Path(out), again, on_progress or _silent, on_notice or _silent)
 
 
@@ -65,6 +66,7 @@ class Session:
     registry: Registry
     pool: Pool = field(default_factory=Pool)
     cache: Cache | None = None
+    together: bool = False  # whether what is kept may be made in batches; see Inversions.together
 
     def run(
         self,
@@ -80,6 +82,8 @@ class Session:
             self._check(prepared, classifier, notice)
             progress("loading", 0, 1)
             desk, ready = self.desk(stack, prepared, progress)
+            if prepared.request.errors:
+                notice(f"errors: {len(ready)} of {len(prepared.asked)} images are decided otherwise than their label")
             refuse_if_nothing(ready, classifier)
             yield from self._work(desk, ready, weights_of(prepared.key.model, prepared.key.adapters), out, again)
 
@@ -116,7 +120,7 @@ class Session:
         device = key.device if key.device == "cpu" else torch.cuda.get_device_name(key.device)
         about: dict[str, Any] = {"weights": weights, "family": prepared.family, "dtype": key.dtype, "device": device}
         about |= {"revision": key.revision, "variant": key.variant, "options": sorted(map(str, key.options))}
-        return Inversions(self.cache, {**about, "versions": versions()})
+        return Inversions(self.cache, {**about, "versions": versions()}, self.together)
 
     def _work(self, desk: Desk, ready: list[Ready], weights: Any, out: Path, again: str) -> Iterator[dict[str, Any]]:
         """Items in batches, in order; finished ones are read from the run's folder."""

@@ -31,6 +31,7 @@ class Inversions:
 
     cache: Cache
     about: Mapping[str, Any] = field(default_factory=dict)
+    together: bool = False  # whether images are inverted in one batch; last bits may then depend on their neighbours
 
     def key(self, scene: Scene, inverter: Inverter, combiner: Any, skip: float | None, batch: int) -> str:
         """The key for a scene of one row. ``batch`` is in it since the size of a network call decides last bits."""
@@ -47,6 +48,7 @@ class Inversions:
                 "extra": {b: {n: _bits(v) for n, v in parts.items()} for b, parts in scene.extra.items()},
                 "seed": scene.seeds[0],
                 "batch": batch,
+                **({"together": True} if self.together else {}),
             }
         )
 

@@ -52,6 +52,8 @@ def prepare(
     """Check names, images and the plan; raises UsageError or PlanError before anything heavy is touched."""
     if request.offline:  # a hub that cannot be reached is asked for a minute by its client before it gives up
         os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+    if request.errors and request.target is not None:
+        raise UsageError("--errors: the target is each image's own label; leave --target out")
     method = registry.method(request.method)
     composed = partial(
         compose,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -117,7 +117,9 @@ class Problem:
         """The inverter's start for every row; each image is inverted once at a skip, whoever asks again."""
         rows = self.scene.rows
         new = [rows.index(row) for row in dict.fromkeys(rows) if (skip, row) not in self.kept]
-        if new and self.store is not None:
+        if new and self.store is not None and self.store.together:
+            self.take(new).stored_together(skip, self.store)
+        elif new and self.store is not None:
             self.kept.update({(skip, rows[at]): self.take([at]).stored(skip, self.store) for at in new})
         elif new:
             made = self.inverter.invert(self.take(new), skip)
@@ -126,6 +128,37 @@ class Problem:
         if inversion.psnr is not None:
             self.scene.net.meter.psnr.update(zip(rows, inversion.psnr.tolist(), strict=True))
         return inversion
+
+    def stored_together(self, skip: float | None, store: Inversions) -> None:
+        """Inversions found, the others made in one batch; kept each for itself, with its share of the costs."""
+        rows, missing = self.scene.rows, []
+        for at, row in enumerate(rows):
+            one = self.take([at])
+            if found := store.get(store.key(one.scene, self.inverter, self.combiner, skip, self.batch), one.scene):
+                self.kept[skip, row], costs = found
+                self._charge(row, costs)
+            else:
+                missing.append(at)
+        if not missing:
+            return
+        part, meter, begun = self.take(missing), self.scene.net.meter, time.perf_counter()
+        before = {row: (meter.forward[row], meter.gradient[row]) for row in part.scene.rows}
+        made = self.inverter.invert(part, skip)
+        seconds = (time.perf_counter() - begun) / len(missing)
+        for k, row in enumerate(part.scene.rows):
+            one, inversion = part.take([k]), made.take([k])
+            spent = {"forward": meter.forward[row] - before[row][0], "gradient": meter.gradient[row] - before[row][1]}
+            key = store.key(one.scene, self.inverter, self.combiner, skip, self.batch)
+            store.put(key, inversion, one.scene, {**spent, "seconds": seconds})
+            self.kept[skip, row] = inversion
+
+    def _charge(self, row: int, costs: Mapping[str, float]) -> None:
+        """Count an inversion that was found as if it had been made, and what it spared."""
+        meter, due = self.scene.net.meter, self._due(row, int(costs["forward"]))
+        for count in (meter.forward, meter.reused):
+            count[row] += due
+        meter.gradient[row] += int(costs["gradient"])
+        meter.spared[row] = meter.spared.get(row, 0.0) + costs["seconds"]
 
     def stored(self, skip: float | None, store: Inversions) -> Inversion:
         """The inversion of a scene of one row, found or made and kept.
@@ -137,11 +170,7 @@ class Problem:
         key = store.key(scene, self.inverter, self.combiner, skip, self.batch)
         if found := store.get(key, scene):
             inversion, costs = found
-            due = self._due(row, int(costs["forward"]))
-            for count in (meter.forward, meter.reused):
-                count[row] += due
-            meter.gradient[row] += int(costs["gradient"])
-            meter.spared[row] = meter.spared.get(row, 0.0) + costs["seconds"]
+            self._charge(row, costs)
             return inversion
         before, begun = (meter.forward[row], meter.gradient[row]), time.perf_counter()
         inversion = self.inverter.invert(self.with_(kept_steps={}), skip)

@@ -60,11 +60,12 @@ class Request(BaseModel):
     prior: str = Field("", description="where an image-embedding model's image encoder is, if not beside it")
     refiner: str = Field("", description="SDXL's second expert, which takes over for the last steps")
     hand_over: float = Field(0.8, gt=0, lt=1, description="share of the noise schedule before the refiner takes over")
+    errors: bool = Field(False, description="only images decided otherwise than their label, which is their target")
     force: bool = Field(False, description="go on with a classifier that looks broken")
 
     def settings(self) -> dict[str, object]:
         """What the result of one image depends on, besides the image: not its neighbours, not the batch."""
-        how = {"images", "target", "batch", "device", "offline", "offload", "tiling", "force"}
+        how = {"images", "target", "batch", "device", "offline", "offload", "tiling", "force", "errors"}
         return self.model_dump(exclude=how)
 
 

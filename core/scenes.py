@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from counterlens.core.digest import digest, image_digest
+from counterlens.core.errors import UsageError
 from counterlens.core.images import Fitted, fit, to_tensor
 from counterlens.core.mapfile import read_map
 from counterlens.core.prepare import Prepared
@@ -64,13 +65,17 @@ def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, 
     labels = classifier.contract.labels
     ready = []
     for one, view, image, p in zip(prepared.asked, fitted, images, before, strict=True):
-        source, target = int(p.argmax()), _target(one.target or prepared.request.target, classifier, p)
+        if prepared.request.errors and not _wrong(one, labels, p):
+            continue
+        own_target = one.label if prepared.request.errors else one.target
+        source, target = int(p.argmax()), _target(own_target or prepared.request.target, classifier, p)
         same = f"{one.name} is already decided as {labels[target]!r} (p = {p[target]:.2f}): nothing to explain"
         item = _item(one, view, labels, target, common)
         place = None if view.pixels.shape == one.picture.pixels.shape else partial(view.place, one.picture, within=own)
         anyway = any(guidance.any_source for guidance in prepared.composition.guidance)
         failure = same if source == target and not anyway else None
         ready.append(Ready(item, image, p, source, target, one.caption, change, place, failure))
+<<<<<<< HEAD
     return _captioned(ready, prepared, labels, pipeline.device)
 
 
@@ -83,7 +88,20 @@ def _captioned(ready: list[Ready], prepared: Prepared, labels: Sequence[str], de
     for k, (caption, note) in zip(rows, prepared.captioner.caption(pictures, names, device), strict=True):
         item = replace(ready[k].item, notes=(*ready[k].item.notes, *([note] if note else [])))
         ready[k] = replace(ready[k], item=item, caption=caption)
+=======
+    if not ready:
+        raise UsageError(
+            f"none of {len(prepared.asked)} images is decided otherwise than its label: no error to explain"
+        )
+>>>>>>> a156a43 (Commands disagree and invert, errors mode, inversions shared through the cache; memory of descent planned; dig-in with regions and parity)
     return ready
+
+
+def _wrong(one: Asked, labels: Sequence[str], p: Tensor) -> bool:
+    """Whether a labelled image is decided otherwise; UsageError when its label is not one of the classifier's."""
+    if one.label not in labels:
+        raise UsageError(f"--errors: {one.name} has no label that the classifier knows ({one.label!r})")
+    return labels[int(p.argmax())] != one.label
 
 
 def _examples(prepared: Prepared) -> str | None:

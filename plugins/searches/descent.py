@@ -49,6 +49,11 @@ class Descent(Search):
         "reached", description="kept iterate: the least loss among those that reach tau, if any do; or the least loss"
     )
     stop: float | None = Field(None, description="an image whose loss is below this is done")
+    after: int | None = Field(
+        None,
+        description="an image is done so many iterates after the first that reaches tau; the nearest flip has 0",
+        ge=0,
+    )
     patience: int = Field(
         0, description="an image is done after so many iterates that fall by less than 1 %; 0: never", ge=0
     )

@@ -194,6 +194,19 @@ def test_images_leave_when_they_are_done(problem, world):
     assert [len(tried) for tried in patient.tried] == [3, 3]
 
 
+def test_an_image_is_done_so_many_iterates_after_it_reached_tau():
+    from counterlens.core.descending import Course
+
+    x = torch.zeros(1)
+    for after, length in ((0, 3), (2, 5), (None, 6)):
+        course, how = Course(Variables(None, {}, x)), How(torch.optim.Adam, after=after)
+        for number, p in enumerate((0.1, 0.2, 0.95, 0.8, 0.97, 0.99)):
+            course.offer(number, x, 1.0 - 0.1 * number, p, 0.0, 0.9, how)
+            if course.done:
+                break
+        assert len(course.tried) == length
+
+
 def test_the_start_keeps_each_images_norm_c_batched():
     """The reference keeps one norm of one image; here each has its own."""
     x = torch.stack([torch.ones(4, 2, 2), 3 * torch.ones(4, 2, 2)])
