@@ -10,7 +10,21 @@ from counterlens.cli.main import main
 from counterlens.core.errors import MissingError, PlanError, RunFailed, UsageError
 from counterlens.core.hookspecs import hookimpl
 
-VERBS = ("demo", "explain", "invert", "disagree", "bench", "train", "methods", "pieces", "plugins", "models", "domains", "runs", "doctor")
+VERBS = (
+    "demo",
+    "explain",
+    "invert",
+    "disagree",
+    "bench",
+    "train",
+    "methods",
+    "pieces",
+    "plugins",
+    "models",
+    "domains",
+    "runs",
+    "doctor",
+)
 
 
 @pytest.fixture
