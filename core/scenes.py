@@ -75,7 +75,10 @@ def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, 
         anyway = any(guidance.any_source for guidance in prepared.composition.guidance)
         failure = same if source == target and not anyway else None
         ready.append(Ready(item, image, p, source, target, one.caption, change, place, failure))
-<<<<<<< HEAD
+    if not ready:
+        raise UsageError(
+            f"none of {len(prepared.asked)} images is decided otherwise than its label: no error to explain"
+        )
     return _captioned(ready, prepared, labels, pipeline.device)
 
 
@@ -88,12 +91,6 @@ def _captioned(ready: list[Ready], prepared: Prepared, labels: Sequence[str], de
     for k, (caption, note) in zip(rows, prepared.captioner.caption(pictures, names, device), strict=True):
         item = replace(ready[k].item, notes=(*ready[k].item.notes, *([note] if note else [])))
         ready[k] = replace(ready[k], item=item, caption=caption)
-=======
-    if not ready:
-        raise UsageError(
-            f"none of {len(prepared.asked)} images is decided otherwise than its label: no error to explain"
-        )
->>>>>>> a156a43 (Commands disagree and invert, errors mode, inversions shared through the cache; memory of descent planned; dig-in with regions and parity)
     return ready
 
 
