@@ -6,11 +6,12 @@ import types
 from pathlib import Path
 
 from counterlens.core import registry as registries
+from counterlens.core.finding import Quest, find
 from counterlens.core.measuring import Context
 from counterlens.core.methods import compose
 from counterlens.core.metrics import evaluate
 from counterlens.core.plan import plan
-from counterlens.core.testing import failed_pair, grey, pair
+from counterlens.core.testing import failed_pair, grey, pair, tiny
 
 PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "write-a-plugin.md"
 
@@ -40,3 +41,10 @@ def test_the_metric_of_the_page_measures():
     rows = evaluate([metric], [pair(grey(0.5), redder), failed_pair()], Context(registry))
     assert rows[0]["warmth"] == 0.25
     assert math.isnan(rows[1]["warmth"])
+
+
+def test_the_finder_of_the_page_finds(tmp_path):
+    registry = registries.load(third_party=False, extra={"brighter": written(PAGE, "brighter")})
+    quest = Quest(model=str(tiny("ddpm", tmp_path / "ddpm")), count=4, steps=2)
+    bank = find(registry, registry.make("finder", "brighter"), quest)
+    assert bank.names == ("brighter",) and bank.shape[0] == 2 and bank.shifts[0].delta.abs().max() > 0
