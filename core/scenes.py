@@ -79,7 +79,21 @@ def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, 
         raise UsageError(
             f"none of {len(prepared.asked)} images is decided otherwise than its label: no error to explain"
         )
-    return _captioned(ready, prepared, labels, pipeline.device)
+    return _cut(_captioned(ready, prepared, labels, pipeline.device), prepared, pipeline)
+
+
+def _cut(ready: list[Ready], prepared: Prepared, pipeline: Pipeline) -> list[Ready]:
+    """With a note where a prompt is longer than the text encoder reads: the rest of it is not seen."""
+    tokenizer = pipeline.others.get("tokenizer")
+    if tokenizer is None or "text" not in prepared.given:
+        return ready
+    for k, one in enumerate(ready):
+        prompt = one.caption if prepared.request.prompt is None else prepared.request.prompt
+        count, most = len(tokenizer(prompt, verbose=False).input_ids) if prompt else 0, tokenizer.model_max_length
+        if count > most:
+            note = f"the prompt has {count} tokens and the text encoder reads {most}: the rest is not seen; shorten it"
+            ready[k] = replace(one, item=replace(one.item, notes=(*one.item.notes, note)))
+    return ready
 
 
 def _captioned(ready: list[Ready], prepared: Prepared, labels: Sequence[str], device: str) -> list[Ready]:

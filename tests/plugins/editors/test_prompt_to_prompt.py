@@ -163,6 +163,13 @@ def test_blend_copies_the_source_where_it_stays(of_tiny, inverter):
     assert half[: len(half) // 2].mean() < half[len(half) // 2 :].mean()
 
 
+def test_other_editors_note_that_a_prompt_is_cut(tmp_path):
+    """C9: nothing said that the end of a long prompt was not read."""
+    request = Request(images=("shapes:1",), prompt="a bouba " * 12, editors=("toward",), **{**EMBEDDED, "steps": 2})
+    (record,) = explain(request, REGISTRY, out=tmp_path)
+    assert any("has 26 tokens and the text encoder reads 20" in note for note in record["notes"])
+
+
 def test_blend_keeps_only_its_share_of_the_steps(of_tiny):
     problem = of_tiny(0, editors=("blend until=0.5 otherwise=strips",), inverter="noise")
     bound = problem.editors[0].bind(problem.scene).on_start(problem, problem.invert(0.0))
