@@ -42,9 +42,11 @@ def cluster(monkeypatch, tmp_path):
 
 
 def run(bench, **how):
+    import ray
     from counterlens.benchmarks.engines.ray import Ray
 
     crew = Ray(bench.run.manifest, bench.run.path, **how)
+    ray.wait([hand.asked for hand in crew.hands], num_returns=len(crew.hands), timeout=120)  # a slow start is no matter
     try:
         assert runner.Runner(bench, crew).work()
     finally:
