@@ -43,6 +43,7 @@ def cluster(monkeypatch, tmp_path):
 
 def run(bench, **how):
     import ray
+
     from counterlens.benchmarks.engines.ray import Ray
 
     crew = Ray(bench.run.manifest, bench.run.path, **how)
