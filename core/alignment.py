@@ -47,17 +47,17 @@ def tokens_of(tokenizer: Any, prompt: str, length: int) -> Tokens:
         raise UsageError(
             f"the prompt {prompt!r} has {len(ids)} tokens and the text encoder reads {length}: shorten it (--prompt)"
         )
-    spans = _spans(tokenizer, prompt)
+    where = spans(tokenizer, prompt)
     words = list(WORD.finditer(prompt))
     places = tuple(
-        tuple(k for k, (start, end) in enumerate(spans) if start < word.end() and end > word.start()) for word in words
+        tuple(k for k, (start, end) in enumerate(where) if start < word.end() and end > word.start()) for word in words
     )
     used = [k for place in places for k in place]
-    head = next((k for k, (start, end) in enumerate(spans) if end > start), min(1, len(spans)))
+    head = next((k for k, (start, end) in enumerate(where) if end > start), min(1, len(where)))
     return Tokens(tuple(w[0].lower() for w in words), places, min(used, default=head), max(used, default=head - 1) + 1)
 
 
-def _spans(tokenizer: Any, prompt: str) -> list[tuple[int, int]]:
+def spans(tokenizer: Any, prompt: str) -> list[tuple[int, int]]:
     """Characters of every token, (0,0) for special ones; slow tokenizers have no offsets and are asked word by word."""
     if tokenizer.is_fast:
         return [(int(a), int(b)) for a, b in tokenizer(prompt, return_offsets_mapping=True).offset_mapping]

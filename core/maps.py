@@ -96,13 +96,17 @@ def refined(
     grow: float = 0.0,
     feather: float = 0.0,
     cap: float = 1.0,
+    shrink: float = 0.0,
+    blur: float = 0.0,
 ) -> Tensor:
-    """A map through every refinement, in this order."""
+    """A map through every refinement: inverted, power, area, shrunk, grown, feathered, blurred, capped."""
     c = 1 - c if invert else c
     c = c if power == 1 else c**power
     c = c if area is None else budget(c, area)
+    c = 1 - grown(1 - c, shrink) if shrink else c  # the erosion by a disc
     c = grown(c, grow) if grow else c
     c = feathered(c, feather) if feather else c
+    c = smoothed(c, blur).clamp(0, 1) if blur else c
     return c * cap
 
 

@@ -255,8 +255,10 @@ class Masker(Piece):
     area: float | None = Field(
         None, description="at most this share of the picture may change, the largest values first", gt=0, le=1
     )
+    shrink: float = Field(0.0, description="pixels that it shrinks by first: specks vanish", ge=0)
     grow: float = Field(0.0, description="pixels that the map grows outward by", ge=0)
     feather: float = Field(0.0, description="pixels over which it falls to 0 outside, outward only", ge=0)
+    blur: float = Field(0.0, description="standard deviation in pixels of a last Gaussian blur", ge=0)
     cap: float = Field(1.0, description="factor of the whole map: the largest change", gt=0, le=1)
 
     def mask(self, scene: Scene) -> Tensor:
@@ -271,7 +273,8 @@ class Masker(Piece):
         """The map as refined by the options, [B,1,H,W] in [0,1]."""
         from counterlens.core.maps import refined
 
-        return refined(self.found(problem), self.invert, self.power, self.area, self.grow, self.feather, self.cap)
+        options = ("invert", "power", "area", "grow", "feather", "cap", "shrink", "blur")
+        return refined(self.found(problem), **{name: getattr(self, name) for name in options})
 
 
 class Captioner(Piece):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -7,6 +8,7 @@ from pydantic import Field
 
 from counterlens.core.errors import UsageError
 from counterlens.core.pieces import Masker
+from counterlens.plugins.maskers.words import FORM, squashed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +23,12 @@ class CrossAttention(Masker):
 
     name: ClassVar[str] = "cross-attention"
     needs: ClassVar[frozenset[str]] = frozenset({"cross-attention", "text"})
-    words: str = Field("", description="words of the prompt; all of it if empty (see --prompt)")
+    words: str = Field(
+        "", description="words of the prompt; {source} and {target} stand for the classes; all of it if empty"
+    )
+    squash: str = Field(
+        "none", description="sqrt_0.3, linear_C, sqr_C: nothing below C, the rest stretched", pattern=FORM
+    )
     levels: tuple[float, ...] = Field(
         (0.3, 0.5, 0.7), description="where the source is looked at, in shares of the trajectory", min_length=1
     )
@@ -34,8 +41,7 @@ class CrossAttention(Masker):
         from counterlens.core.network import Step, only
         from counterlens.core.problem import noise_for
 
-        chosen = torch.stack([self._chosen(scene, prompt) for prompt in scene.studio.options["prompts"]])
-        chosen = torch.stack([chosen[row] for row in scene.rows]).to(scene.x0.device)
+        chosen = torch.stack([self._chosen(scene, k) for k in range(len(scene))]).to(scene.x0.device)
         branch = list(scene.cond)[-1]
         look = Look(cross_layers(scene), chosen, (scene.x0.shape[-2], scene.x0.shape[-1]))
         (eps,) = noise_for(scene)
@@ -57,28 +63,47 @@ class CrossAttention(Masker):
                 scene.net.estimate(step, [look], only)
         mean = torch.stack(look.seen).mean(0)
         size = scene.image.shape[-2:]
-        return normalised(F.interpolate(mean, size, mode="bilinear", align_corners=False)).to(scene.image.dtype)
+        c = normalised(F.interpolate(mean, size, mode="bilinear", align_corners=False))
+        return squashed(c, self.squash).to(scene.image.dtype)
 
-    def _chosen(self, scene: Scene, prompt: str) -> Tensor:
-        """[T] weights of the tokens of these words in a prompt."""
+    def _chosen(self, scene: Scene, row: int) -> Tensor:
+        """[T] weights of the tokens of these words in a row's prompt; UsageError when they are not in it."""
         import torch
 
-        tokenizer = scene.studio.pipeline.others["tokenizer"]
+        from counterlens.core.alignment import spans
+
+        prompt, labels = scene.studio.options["prompts"][scene.rows[row]], scene.studio.classifier.labels
+        names = {"source": labels[int(scene.source[row])], "target": labels[int(scene.target[row])]}
+        words = re.sub(r"\{(source|target)\}", lambda match: names[match[1]], self.words)
         length = scene.cond[list(scene.cond)[-1]].shape[1]
-        inputs = tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        ids, special = inputs.input_ids[0].tolist(), set(tokenizer.all_special_ids)
-        if not self.words:
-            found = torch.tensor([float(i not in special) for i in ids])
-        else:
-            found = torch.zeros(length)
-            for word in self.words.split():
-                own = [i for i in tokenizer(word, add_special_tokens=False).input_ids if i not in special]
-                for k in range(length - len(own) + 1):
-                    if own and ids[k : k + len(own)] == own:
-                        found[k : k + len(own)] = 1
+        found = torch.zeros(length)
+        asked = places(prompt, words) if words else [(0, len(prompt))]
+        for k, (start, end) in enumerate(spans(scene.studio.pipeline.others["tokenizer"], prompt)[:length]):
+            found[k] = float(start < end and any(start < last and end > first for first, last in asked))
         if not found.any():
-            raise UsageError(f"cross-attention: the prompt {prompt!r} has no words {self.words!r}; give --prompt")
+            raise UsageError(f"cross-attention: the prompt {prompt!r} has no words {words!r}; give --prompt")
         return found / found.sum()
+
+
+def places(prompt: str, words: str) -> list[tuple[int, int]]:
+    """Characters of ``words`` in a prompt: together, as a class is named, or else every word by itself, or else the
+    head noun alone; [] if there is none of these.
+
+    >>> places("a photo of a Ram C/V. On a road", "Ram C/V")
+    [(13, 20)]
+    >>> places("a cabinet", "cab")
+    []
+    """
+    from counterlens.core.grammar import rules
+    from counterlens.core.phrases import find
+
+    nouns = rules()
+    whole = find(prompt, words, nouns)
+    if whole and whole.how != "head":
+        return [(whole.start, whole.end)]
+    each = [find(prompt, word, nouns) for word in words.split()]
+    found = each if each and all(each) else [whole]
+    return [(one.start, one.end) for one in found if one]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from counterlens.core.errors import MissingError, UsageError
 from counterlens.core.pieces import Masker
+from counterlens.plugins.maskers.words import FORM, looked, low_resolution
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +37,13 @@ class Sam(Masker):
     )
     outside: tuple[float, ...] = Field((), description="x,y of points outside")
     boxes: tuple[float, ...] = Field((), description="left,top,right,bottom of boxes; each gives a segment")
+    words: str = Field("", description="points by the network's attention to these words ({source}, {target}, any)")
+    count: int = Field(5, description="words: points drawn", ge=1)
+    least: float = Field(0.35, description="words: points only where the attention is above", ge=0, lt=1)
+    squash: str = Field(
+        "sqrt_0.3", description="words: how the attention is sharpened, as in cross-attention", pattern=FORM
+    )
+    hint: bool = Field(True, description="words: the attention is the mask prompt too")
     segments: int = Field(1, description="everything: how many segments may change", ge=1)
     side: int = Field(16, description="everything: points a side that are asked", ge=1)
     sure: float = Field(0.8, description="everything: least predicted quality and stability of a segment", ge=0, le=1)
@@ -47,6 +55,8 @@ class Sam(Masker):
         return self
 
     def wanted(self) -> frozenset[str]:
+        if self.words:
+            return self.needs | {"cross-attention", "text"}
         return self.needs | (frozenset() if self.points or self.boxes else frozenset({"gradient"}))
 
     def check(self, asked: Sequence[Asked]) -> None:
@@ -56,9 +66,17 @@ class Sam(Masker):
         import numpy as np
         import torch
 
-        model = open_sam(self.checkpoint, str(scene.image.device))
+        memo, key = scene.studio.memo, ("sam", self.checkpoint)
+        if key not in memo:
+            memo[key] = open_sam(self.checkpoint, str(scene.image.device))
+        model = memo[key]
         pixels = ((scene.image / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         with torch.no_grad():
+            if self.words:
+                hints, drawn = looked(scene, self.words, self.squash, self.count, self.least)
+                planes = hints[:, 0] if self.hint else [None] * len(drawn)
+                masks = [self._asked(model, *one) for one in zip(pixels, drawn, planes, strict=True)]
+                return torch.from_numpy(np.stack(masks)[:, None]).to(scene.image)
             if self.points or self.boxes:
                 masks = [self._asked(model, image) for image in pixels]
                 return torch.from_numpy(np.stack(masks)[:, None]).to(scene.image)
@@ -66,20 +84,24 @@ class Sam(Masker):
         masks = [self._everything(model, image, weight) for image, weight in zip(pixels, weights, strict=True)]
         return torch.from_numpy(np.stack(masks)[:, None]).to(scene.image)
 
-    def _asked(self, model: Any, image: np.ndarray) -> np.ndarray:
+    def _asked(
+        self, model: Any, image: np.ndarray, drawn: Sequence[Any] = (), hint: Tensor | None = None
+    ) -> np.ndarray:
         """The union of the segment at the points and those in the boxes, [H,W]."""
         import numpy as np
         from segment_anything import SamPredictor
 
         predictor = SamPredictor(model)
         predictor.set_image(image)
-        points = np.array([*self.points, *self.outside]).reshape(-1, 2)
-        labels = np.array([1] * (len(self.points) // 2) + [0] * (len(self.outside) // 2))
+        inside = [*self.points, *(number for point in drawn for number in point)]
+        points = np.array([*inside, *self.outside]).reshape(-1, 2)
+        labels = np.array([1] * (len(inside) // 2) + [0] * (len(self.outside) // 2))
         boxes = [self.boxes[k : k + 4] for k in range(0, len(self.boxes), 4)]
         at = (points, labels) if len(points) else (None, None)
+        low = None if hint is None else low_resolution(hint, 256).numpy()
         found = []
         for box in boxes or [()]:
-            masks, quality, _ = predictor.predict(*at, box=np.array(box) if box else None)
+            masks, quality, _ = predictor.predict(*at, box=np.array(box) if box else None, mask_input=low)
             found.append(masks[int(quality.argmax())])
         return np.max(found, 0).astype(np.float32)
 

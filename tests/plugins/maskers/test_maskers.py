@@ -306,7 +306,8 @@ def test_sam_checkpoints_that_are_missing_or_of_another_kind(tmp_path, small_sam
         ask(f"sam-hq checkpoint={tmp_path}")
 
 
-def test_sam_hq_is_the_library_s_own(problem_of, tmp_path):
+def small_sam_hq(folder):
+    """Random weights of SAM-HQ, saved in transformers' layout."""
     from transformers import SamHQConfig, SamHQModel, SamHQProcessor, SamImageProcessor
 
     from counterlens.core.parts import quiet
@@ -319,9 +320,14 @@ def test_sam_hq_is_the_library_s_own(problem_of, tmp_path):
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(0)
         model = SamHQModel(SamHQConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=decoder))
-        model.save_pretrained(tmp_path)
+        model.save_pretrained(folder)
         images = SamImageProcessor(size={"longest_edge": 64}, pad_size={"height": 64, "width": 64})
-        SamHQProcessor(images).save_pretrained(tmp_path)
+        SamHQProcessor(images).save_pretrained(folder)
+    return folder
+
+
+def test_sam_hq_is_the_library_s_own(problem_of, tmp_path):
+    small_sam_hq(tmp_path)
     piece = masker(f"sam-hq checkpoint={tmp_path} points=16,16 outside=1,1 boxes=2,2,20,20")
     piece.check(())
     change = piece.mask(problem_of(0, 1).scene)
@@ -371,3 +377,76 @@ def test_strips_are_a_fan(problem_of):
     down = masker("strips strengths=0,1 along=y").mask(scene)[0, 0]
     assert down[:16].max() == 0 and down[16:].min() == 1
     assert math.isclose(masker("strips strengths=1 cap=0.3").map(problem_of()).mean().item(), 0.3, rel_tol=1e-6)
+
+
+# --- words to segments ------------------------------------------------------------------------------------------
+
+
+def test_c5_points_are_distinct_above_the_limit_spread_and_seeded():
+    """C5: the published code works out a spread-out mixture, then draws from the raw map; points may coincide."""
+    from counterlens.plugins.maskers.words import sampled
+
+    plane = np.zeros((20, 20), np.float32)
+    plane[:4, :4], plane[18, 18], plane[10, 10] = 0.9, 0.5, 0.3
+    both = 0
+    for seed in range(50):
+        points = sampled(plane, 2, 0.35, seed)
+        assert len({tuple(p) for p in points}) == 2 and all(plane[int(y), int(x)] > 0.35 for x, y in points)
+        assert points == sampled(plane, 2, 0.35, seed)
+        both += [18.0, 18.0] in points
+    assert both > 40  # 17 places; drawn from the raw map the lone far one is in about 7 %
+    assert len(sampled(plane, 99, 0.35, 0)) == 17
+    with pytest.raises(UsageError, match="nowhere above"):
+        sampled(np.zeros((4, 4)), 5, 0.35, 0)
+
+
+def test_squash_and_mask_prompt_by_hand():
+    from counterlens.plugins.maskers.words import low_resolution, squashed
+
+    c = torch.tensor([0.0, 0.3, 0.475, 1.0])
+    torch.testing.assert_close(squashed(c, "sqrt_0.3"), torch.tensor([0, 0, 0.5, 1.0]))
+    assert torch.equal(squashed(c, "none"), c)
+    low = low_resolution(torch.ones(2, 4), 8)
+    assert low.shape == (1, 8, 8) and (low[:, :4] > 4).all() and (low[:, 4:] < -4).all()
+
+
+def test_shrinking_then_growing_drops_specks_and_blur_keeps_the_sum():
+    c = torch.zeros(1, 1, 21, 21)
+    c[0, 0, 6:13, 6:13], c[0, 0, 18, 18] = 1, 1
+    less = maps.refined(c, shrink=1)
+    assert less.sum() == 25 and (less[0, 0, 7:12, 7:12] == 1).all()
+    opened = maps.refined(c, shrink=1, grow=1)
+    assert opened[0, 0, 18, 18] == 0 and opened.sum() == 45  # the square without its four corners
+    blurred = maps.refined(less, blur=1)
+    torch.testing.assert_close(blurred.sum(), less.sum(), atol=1e-3, rtol=0)
+    assert blurred[0, 0, 7, 9] < 1 and blurred[0, 0, 6, 9] > 0
+
+
+def test_c8_labels_with_dots_and_slashes_are_found_and_others_are_not():
+    """C8: words that were not found made the published mask NaN; '.' was a KeyError, '/' made folders."""
+    from counterlens.plugins.maskers.cross_attention import places
+
+    for label in ("Bugatti Veyron 16.4", "Ram C/V", "Chevrolet Conv."):
+        prompt = f"a photo of a {label} on a road"
+        ((start, end),) = places(prompt, label)
+        assert prompt[start:end] == label
+    assert places("a red bouba in a cabinet", "cab") == [] == places("a red disc", "red square")
+    assert places("a red round disc", "red disc") == [(2, 5), (12, 16)]
+
+
+def test_c8_words_of_the_class_become_a_segment_or_one_line(problem_of, tmp_path):
+    """C8: a word that is not in the prompt is named, never a mask of NaN; the model is opened once a run."""
+    folder = small_sam_hq(tmp_path)
+    shown = {"model": "domain:shapes/stable-diffusion", "method": "reconstruct", "steps": 8}
+    scene = problem_of(0, 1, prompt="a photo of a bouba and a kiki", **shown).scene
+    piece = masker(f"sam-hq checkpoint={folder} words={{source}}")
+    assert {"cross-attention", "text"} <= piece.wanted()
+    change = piece.mask(scene)
+    assert change.shape == (2, 1, 32, 32) and set(change.unique().tolist()) <= {0.0, 1.0}
+    kept = scene.studio.memo["sam-hq", str(folder)]
+    assert torch.equal(piece.mask(scene), change) and scene.studio.memo["sam-hq", str(folder)] is kept
+    assert torch.equal(piece.mask(scene.take([1])), change[1:])
+    for words in ("sam-hq checkpoint=" + str(folder), "cross-attention"):
+        with pytest.raises(UsageError, match="no words 'cab'") as caught:
+            masker(f"{words} words=cab").mask(scene)
+        assert "\n" not in str(caught.value)
