@@ -280,6 +280,9 @@ def test_sam_segments_at_points_in_boxes_and_everything(problem_of, small_sam, m
         assert change.shape == (1, 1, 32, 32) and set(change.unique().tolist()) <= {0.0, 1.0}
     assert torch.equal(found[0], found[1])
     assert "gradient" in masker(f"sam checkpoint={folder}/sam.pth").wanted()
+    scene = problem_of(0, model="domain:shapes/stable-diffusion", method="reconstruct", prompt="a bouba", steps=8).scene
+    change = masker(f"sam checkpoint={folder}/sam.pth words={{source}}").mask(scene)
+    assert change.shape == (1, 1, 32, 32) and set(change.unique().tolist()) <= {0.0, 1.0}
 
 
 def test_sam_checkpoints_that_are_missing_or_of_another_kind(tmp_path, small_sam):
