@@ -100,7 +100,10 @@ def inversion(device: str, batch: int, steps: int, repeats: int) -> dict[str, An
             now, to = rows(grid[:-1], x.device), rows(grid[1:], x.device)
             net.estimate(Step(0, 1, now, to, x.repeat(steps, 1, 1, 1), many, (0,) * steps), (), only)
             ratios.append(single / (_now(device) - begun))
-    return {"speedup": statistics.median(ratios[1:]), "inversion_calls": {"sequential": steps, "batched": 1}}
+    edit_friendly = {"speedup": statistics.median(ratios[1:]), "inversion_calls": {"sequential": steps, "batched": 1}}
+    from counterlens.benchmarks.null_text import null_text
+
+    return edit_friendly | null_text(device, batch, steps)
 
 
 def scaling(device: str, batch: int, steps: int, repeats: int) -> dict[str, Any]:

@@ -20,7 +20,10 @@ COLUMNS = ("image", "target", "p1_before", "p2_before", "p1_after", "p2_after", 
 @click.option("--against", metavar="URI", help="The second classifier; a domain's judge if not given.")
 @click.option("--count", type=click.IntRange(1), default=4, show_default=True, help="Starts from noise, if no IMAGE.")
 @click.option(
-    "--loss", type=click.Choice(["confidence", "log-confidence", "logits"]), default="confidence", show_default=True
+    "--loss",
+    type=click.Choice(["joint", "confidence", "log-confidence", "logits"]),
+    default="joint",
+    show_default=True,
 )
 @click.option("--prompt", help="Words for the pictures; 'a photo of a CLASS' where they are made from noise.")
 @click.option("--inverter", metavar="'NAME k=v'", help="Replace the inverter.")

@@ -23,10 +23,10 @@ class Disagreement(Guidance):
     needs: ClassVar[frozenset[str]] = frozenset({"labels", "gradient"})
     any_source: ClassVar[bool] = True
     other: str = Field("judge", description="URI of the classifier that should not say it; judge: that of --judge")
-    loss: Literal["confidence", "log-confidence", "logits"] = Field(
-        "confidence",
-        description="confidence: p2 - p1; log-confidence: log p2 - log p1; "
-        "logits: the lead over the best other class, of the second minus the first",
+    loss: Literal["joint", "confidence", "log-confidence", "logits"] = Field(
+        "joint",
+        description="joint: -log p1 - log(1 - p2), which pulls even where both are sure; confidence: p2 - p1; "
+        "log-confidence: log p2 - log p1; logits: the lead over the best other class, of the second minus the first",
     )
 
     def classifiers(self) -> tuple[str, ...]:
@@ -48,10 +48,23 @@ class Disagreement(Guidance):
         """[B] of both classifiers' logits [B,K], in the same order of classes."""
         if self.loss == "logits":
             return lead(second, target) - lead(first, target)
+        if self.loss == "joint":  # the other losses are flat where p2 is 1, or are content with p1 alone
+            return missed(first, target) - denied(second, target)
         own = [logits.log_softmax(1).gather(1, target[:, None])[:, 0] for logits in (first, second)]
         if self.loss == "log-confidence":
             return own[1] - own[0]
         return own[1].exp() - own[0].exp()
+
+
+def missed(logits: Tensor, target: Tensor) -> Tensor:
+    """-log p(target), [B]."""
+    return -logits.log_softmax(1).gather(1, target[:, None])[:, 0]
+
+
+def denied(logits: Tensor, target: Tensor) -> Tensor:
+    """log(1 - p(target)), [B], of the other classes' logits: exact where p(target) rounds to 1."""
+    others = logits.scatter(1, target[:, None], float("-inf"))
+    return others.logsumexp(1) - logits.logsumexp(1)
 
 
 def lead(logits: Tensor, target: Tensor) -> Tensor:

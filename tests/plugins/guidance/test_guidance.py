@@ -47,10 +47,24 @@ def test_disagreement_by_hand():
     view = view_of(flat(1.0, 0.5, 0.0), others={"x": classifier(SECOND)})
     l1, l2 = torch.tensor([2.0, 1.0, 0.0]), torch.tensor([0.0, 0.5, 1.0])
     p1, p2 = (float(torch.softmax(v, 0)[0]) for v in (l1, l2))
-    assert float(Disagreement(other="x")(view, None)) == pytest.approx(p2 - p1, abs=1e-6)
+    assert float(Disagreement(other="x", loss="confidence")(view, None)) == pytest.approx(p2 - p1, abs=1e-6)
     log = float(Disagreement(other="x", loss="log-confidence")(view, None))
     assert log == pytest.approx(math.log(p2) - math.log(p1), abs=1e-5)
     assert float(Disagreement(other="x", loss="logits")(view, None)) == pytest.approx((0 - 1.0) - (2 - 1.0), abs=1e-6)
+    joint = float(Disagreement(other="x", loss="joint")(view, None))
+    assert joint == pytest.approx(-math.log(p1) - math.log(1 - p2), abs=1e-5)
+
+
+def test_joint_disagreement_pulls_where_both_classifiers_are_sure():
+    """Two sure classifiers leave every difference of (log) confidences flat, and descent where it began."""
+    sure = torch.tensor([[60.0, 0.0, 0.0]])
+    pulls = {}
+    for loss in ("joint", "confidence", "log-confidence"):
+        second = sure.clone().requires_grad_()
+        value = Disagreement(other="x", loss=loss).value(sure, second, torch.tensor([0]))
+        (pulls[loss],) = torch.autograd.grad(value.sum(), second)
+    assert pulls["joint"][0, 0] == pytest.approx(1.0) and torch.isfinite(pulls["joint"]).all()
+    assert pulls["confidence"].abs().max() < 1e-6 and pulls["log-confidence"].abs().max() < 1e-6
 
 
 def test_logits_disagreement_has_a_gradient_c6():
@@ -64,7 +78,7 @@ def test_disagreement_orders_the_other_classifiers_labels_by_name():
     turned = classifier([SECOND[2], SECOND[0], SECOND[1]], ("blue", "red", "green"))
     one = view_of(flat(1.0, 0.5, 0.0), others={"x": classifier(SECOND)})
     other = view_of(flat(1.0, 0.5, 0.0), others={"x": turned})
-    for loss in ("confidence", "log-confidence", "logits"):
+    for loss in ("joint", "confidence", "log-confidence", "logits"):
         piece = Disagreement(other="x", loss=loss)
         assert torch.allclose(piece(one, None), piece(other, None), atol=1e-6)
 
