@@ -55,7 +55,7 @@ class Shapes(Embedded):
     labels = ("bouba", "kiki")
     classifier = "domain:shapes"
     judge = "domain:shapes-judge"
-    demo_indices: ClassVar[tuple[int, ...]] = (3, 10, 4, 12)
+    demo_indices: ClassVar[tuple[int, ...]] = (3, 10, 12)
     widths: ClassVar[Mapping[str, float]] = {
         **{"spikiness": 1.0, "size": 0.13, "cx": 0.14, "cy": 0.14, "lobes": 3.0},
         **{"hue": 1.0, "background": 1.0, "angle": 1.0},
@@ -104,7 +104,7 @@ class Digits(Embedded):
     labels = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     classifier = "domain:digits"
     judge = "domain:digits-judge"
-    demo_indices: ClassVar[tuple[int, ...]] = (15, 1, 5, 7)
+    demo_indices: ClassVar[tuple[int, ...]] = (15, 1, 5)
     # what a demonstration turns each digit into: strokes that are near
     near: ClassVar[tuple[str, ...]] = (
         "six",
