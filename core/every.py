@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from counterlens.core.digest import digest
 from counterlens.core.engine import Session
-from counterlens.core.errors import PlanError, RunFailed, UsageError
+from counterlens.core.errors import CounterlensError, PlanError, UsageError
 from counterlens.core.files import explained, plain, write_atomic
 from counterlens.core.pool import Pool
 from counterlens.core.prepare import Prepared, prepare
@@ -42,6 +42,9 @@ def prepare_all(request: Request, registry: Registry, notice: Notice = lambda _:
     asked, found = gather(request, registry, notice), Every(request)
     order = sorted(registry.entries["method"], key=lambda name: (registry.method(name).control, name))
     for name in order:
+        if registry.method(name).aside:
+            found.unable[name] = "runs only when it is named"
+            continue
         one = request.model_copy(update={"method": name})
         try:
             found.able[name] = prepare(one, registry, asked)
@@ -66,17 +69,21 @@ def run_all(
     """
     session, folder = Session(registry, Pool()), folder_of(every, out)
     records: dict[str, list[dict[str, Any]]] = {}
+    failed: list[CounterlensError] = []
     for name, prepared in list(every.able.items()):
         told = lambda what, done, total, name=name: progress(f"{name}: {what}", done, total)  # noqa: E731
         try:
             for record in session.run(prepared, folder / name, again, told, notice if not records else lambda _: None):
                 records.setdefault(name, []).append(record)
                 yield {"method": name, **record}
-        except (RunFailed, PlanError) as error:
+        except CounterlensError as error:
+            failed.append(error)
             every.unable[name] = str(error)
             notice(f"{name}: {error}")
         if records:
             write_summary(every, records, folder)
+    if failed and not records:
+        raise failed[0]
 
 
 def folder_of(every: Every, out: Path) -> Path:

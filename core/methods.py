@@ -29,6 +29,7 @@ class Method(BaseModel):
     steps: int = Field(50, ge=1, description="steps of the whole trajectory")
     tau: float = Field(0.9, gt=0, lt=1, description="target probability that counts as reached")
     control: bool = Field(False, description="a control to compare with, not an explanation")
+    aside: bool = Field(False, description="runs only when it is named, never as one of all")
     prefers: tuple[str, ...] = Field((), description="families to choose first where a domain has several")
 
     @classmethod

@@ -87,6 +87,21 @@ def test_records_of_all_in_one_folder(request_of, registry, tmp_path):
     assert [r["digest"] for r in again] == [r["digest"] for r in records]
 
 
+def test_a_method_that_breaks_does_not_stop_the_others(request_of, registry, tmp_path):
+    """Its reason goes among those that cannot run; methods that run only when named are not tried."""
+    mask = tmp_path / "map.png"
+    Image.new("L", (16, 16), 255).save(mask)
+    methods = registry.entries["method"]
+    methods["arithmetic"] = methods["arithmetic"].model_copy(update={"aside": True})
+    breaks = {"name": "breaks", "editors": (f"change-map source='file path={mask}'",)}
+    methods["breaks"] = methods["guided"].model_copy(update=breaks)
+    every = prepare_all(request_of(), registry)
+    mask.unlink()
+    records = list(run_all(every, registry, tmp_path / "runs"))
+    assert {r["method"] for r in records} == {"guided", "reconstruct"}
+    assert "map.png" in every.unable["breaks"] and every.unable["arithmetic"] == "runs only when it is named"
+
+
 def test_unreadable_images_are_named_and_left_out(request_of, registry, tmp_path):
     (tmp_path / "data" / "dark" / "0.png").write_bytes(b"\x89PNG broken")
     notes = []
