@@ -239,7 +239,7 @@ def test_demo_shows_methods_side_by_side(cli, stage):
     assert {one["method"] for one in records} == {"guided", "reconstruct"}
     assert all(one["domain"] == "shapes" for one in records)
     good, bad = last["table"]
-    assert (good["flip"], good["judge"], good["L1"]) == ("4 of 4", "4 of 4", 0.02)
+    assert (good["flip"], good["judge"], good["L1"]) == ("3 of 3", "3 of 3", 0.02)
     assert (bad["flip"], bad["failure"]) == ("0 of 4", "reconstruct lacks something")
     page = Path(last["report"]).read_text()
     assert page.count("data:image/png;base64,") == 8
@@ -250,7 +250,7 @@ def test_demo_shows_methods_side_by_side(cli, stage):
 def test_demo_prints_a_table_and_a_path(cli, stage):
     end = cli("demo", "--out", "there")
     assert end.code == 0
-    assert "4 of 4" in end.out and "digits" in end.out
+    assert "3 of 3" in end.out and "digits" in end.out
     assert "reconstruct" not in end.out
     assert Path(end.out.split("report: ")[1].strip()) == Path("there/report.html")
 
