@@ -240,9 +240,9 @@ def test_demo_shows_methods_side_by_side(cli, stage):
     assert all(one["domain"] == "shapes" for one in records)
     good, bad = last["table"]
     assert (good["flip"], good["judge"], good["L1"]) == ("3 of 3", "3 of 3", 0.02)
-    assert (bad["flip"], bad["failure"]) == ("0 of 4", "reconstruct lacks something")
+    assert (bad["flip"], bad["failure"]) == ("0 of 3", "reconstruct lacks something")
     page = Path(last["report"]).read_text()
-    assert page.count("data:image/png;base64,") == 8
+    assert page.count("data:image/png;base64,") == 6
     assert "reconstruct lacks something" in page
     assert end.err.count("accuracy 0.99") <= 1
 
