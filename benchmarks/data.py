@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from counterlens.benchmarks.folders import Folder, Listed
+from counterlens.core.datasets import Example, open_dataset
 from counterlens.core.digest import image_digest
-from counterlens.core.domain import Domain
+from counterlens.core.domain import Domain, Sample
 from counterlens.core.errors import UsageError, unknown
 from counterlens.core.images import Picture, fit, to_tensor
 from counterlens.core.request import Asked
-from counterlens.core.uri import parse
+from counterlens.core.uri import Uri, parse
 
 if TYPE_CHECKING:
     from counterlens.benchmarks.protocol import Protocol
     from counterlens.core.classifier import Classifier
+    from counterlens.core.datasets import Dataset
     from counterlens.core.registry import Registry
+
+
+DOMAIN_PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -38,17 +45,80 @@ class Job:
         return asdict(self)
 
 
+class Parts(Domain):
+    """Labelled images as ``explain`` and ``train`` open them, asked for by part and number as those of a domain are.
+
+    The images of a part are in the order of the hashes of their names, so that the first ones are of all classes.
+    """
+
+    def __init__(self, uri: Uri, registry: Registry) -> None:
+        if "split" in uri.options:
+            raise UsageError(f"{uri}: the part is the protocol's split, and not an option of its data")
+        self.uri, self.registry = uri, registry
+        self.name, self.labels = Path(uri.path).name, self._open("all").labels  # type: ignore[misc]
+        self.parts: dict[str, list[Example]] = {}
+
+    def length(self, split: str = "test") -> int:  # type: ignore[override]
+        return len(self._part(split))
+
+    def sample(self, index: int, split: str = "test") -> Sample:  # type: ignore[override]
+        example = self.example(index, split)
+        return Sample(pixels=example.read(), label=example.label)
+
+    def example(self, index: int, split: str) -> Example:
+        """An image as core lists it; UsageError with the range."""
+        part = self._part(split)
+        if not 0 <= index < len(part):
+            raise UsageError(f"{self.uri} has {len(part)} {split} images (0 to {len(part) - 1}), not {index}")
+        return part[index]
+
+    def target_for(self, label: str) -> str:  # type: ignore[override]
+        """The next class in their order."""
+        if label not in self.labels:
+            raise unknown("class", label, self.labels)
+        return self.labels[(self.labels.index(label) + 1) % len(self.labels)]
+
+    def _part(self, split: str) -> list[Example]:
+        if split not in self.parts:
+            self.parts[split] = sorted(self._open(split).examples, key=_order)
+        return self.parts[split]
+
+    def _open(self, split: str) -> Dataset:
+        asked = {**self.uri.options, "split": split}
+        return open_dataset(self.registry, str(replace(self.uri, options=asked)))
+
+
+def _order(example: Example) -> str:
+    return hashlib.sha256(example.id.encode()).hexdigest()
+
+
 def open_data(uri: str, registry: Registry) -> type[Domain] | Domain:
     """The data behind a URI, as something that can do what a domain can; UsageError for what nobody opens."""
     where = parse(uri)
-    if where.scheme == "domain":
-        return registry.domain(where.path)
-    if where.scheme in ("folder", ""):
-        return Folder.open(where)
-    found = registry.pm.hook.counterlens_open_dataset(uri=uri)
-    if found is None:
-        raise unknown("data scheme", where.scheme, ("domain", "folder"))
-    return Listed(found)
+    if where.scheme != "domain":
+        return Parts(where, registry)
+    where.only()
+    return registry.domain(where.path)
+
+
+def check_split(data: Any, split: str) -> None:
+    """UsageError for a part that the data does not have."""
+    if not isinstance(data, Parts) and split not in DOMAIN_PARTS:
+        raise unknown(f"split of domain {data.name!r}", split, DOMAIN_PARTS)
+    if not data.length(split):
+        raise UsageError(f"{getattr(data, 'uri', data.name)}: there is no image in the part {split!r}")
+
+
+def digest_of(data: Any, index: int, split: str) -> str:
+    """The hash by which training records know an image."""
+    if isinstance(data, Parts):
+        return data.example(index, split).digest()
+    return image_digest(data.sample(index, split).pixels)
+
+
+def title_of(data: Any, job: Job) -> str:
+    """What an image is called where it comes from."""
+    return data.example(job.index, job.split).id if isinstance(data, Parts) else job.name
 
 
 def asked_of(data: Any, job: Job, protocol: Protocol) -> Asked:
@@ -65,6 +135,7 @@ def asked_of(data: Any, job: Job, protocol: Protocol) -> Asked:
         domain=data.name if parse(protocol.data).scheme == "domain" else "",
         index=job.index,
         target=job.target,
+        decoded=partial(digest_of, data, job.index, job.split),
     )
 
 

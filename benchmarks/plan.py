@@ -10,16 +10,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from counterlens.benchmarks import measure
-from counterlens.benchmarks.data import Job, jobs, open_data, sized
+from counterlens.benchmarks.data import Job, check_split, digest_of, jobs, open_data, sized, title_of
 from counterlens.benchmarks.entries import Entry, entries
 from counterlens.benchmarks.protocol import Protocol
 from counterlens.benchmarks.suite import Suite
 from counterlens.core.digest import digest
 from counterlens.core.errors import UsageError
 from counterlens.core.request import Asked
+from counterlens.core.training_images import named, networks
 
 if TYPE_CHECKING:
     from counterlens.core.engine import Session
+    from counterlens.core.registry import Registry
+
+NAMED = 5  # images that a line names
+FORCE = "--force goes on, and says so in the report"
 
 
 @dataclass(frozen=True)
@@ -70,12 +75,14 @@ def plan(
     controls: Sequence[str] | None = None,
     skip_unavailable: bool = False,
     split: str = "",
+    force: bool = False,
     **how: Any,
 ) -> Plan:
     """Everything checked that can be: names, plans, metrics and their weights, data; then the images are chosen.
 
     ``how``: further fields of every method's request (steps, editors, …). Raises UsageError, PlanError or
-    MissingError before any pipeline is loaded.
+    MissingError before any pipeline is loaded; UsageError for networks that were trained on the images, which
+    ``force`` makes a note.
     """
     from counterlens.core.prepare import device_of
 
@@ -83,6 +90,7 @@ def plan(
     suite.check()
     registry = session.registry
     data = open_data(suite.protocol.data, registry)
+    check_split(data, split or suite.protocol.split)
     suite = _completed(suite, session)
     chosen = suite.controls if controls is None else tuple(controls)
     first = data.sample(0, split or suite.protocol.split)
@@ -97,8 +105,32 @@ def plan(
             found = [replace(e, skipped="the classifier has no gradient") if e.name == "pgd" else e for e in found]
         images = jobs(suite.protocol, data, classifier, split)
         name = classifier.digest
+    if seen := trained_on(suite.protocol, found, data, images, registry):
+        if not force:
+            raise UsageError(f"{'; '.join(seen)}: a benchmark needs images that nobody saw (--split test); {FORCE}")
+        notes = [*notes, *(f"{line}: the numbers are not about new images (--force)" for line in seen)]
     items = {e.name: tuple(e.item(job, suite.protocol, name) for job in images) for e in found if not e.skipped}
     return Plan(suite, tuple(found), tuple(images), items, device, tuple(notes))
+
+
+def trained_on(
+    protocol: Protocol, found: Sequence[Entry], data: Any, images: Sequence[Job], registry: Registry
+) -> list[str]:
+    """A line for every network that has images of the benchmark in its training record."""
+    uris = named(protocol.classifier, protocol.judge, protocol.model)
+    for entry in found:
+        uris |= {f"pipeline of {entry.name}": entry.model}
+        adapters = (entry.request or {}).get("adapters", ())
+        uris |= {f"adapter {k}": folder for k, folder in enumerate(adapters, start=1)}
+    uris = {what: uri for uri, what in {uri: what for what, uri in reversed(uris.items())}.items()}  # each uri once
+    nets = networks(registry, uris)
+    hashes = [digest_of(data, job.index, job.split) for job in images] if nets else []
+    lines = []
+    for net in nets:
+        seen = [title_of(data, job) for job, own in zip(images, hashes, strict=True) if own in net.images]
+        shown = ", ".join(seen[:NAMED]) + (f" and {len(seen) - NAMED} more" if len(seen) > NAMED else "")
+        lines += [f"{net.name} was trained on {len(seen)} of the {len(images)} images ({shown})"] if seen else []
+    return lines
 
 
 def _completed(suite: Suite, session: Session) -> Suite:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from counterlens.benchmarks.protocol import Protocol
+from counterlens.core.datasets import PARTS
 from counterlens.core.digest import file_sha256
 from counterlens.core.errors import MissingError, UsageError, unknown
 from counterlens.core.files import cache_folder
+from counterlens.core.uri import parse
 
 FOLDER = Path(__file__).parent / "suites"
 CONTROLS = ("identity", "reconstruct", "random", "pgd", "nearest-real", "real")
@@ -119,7 +122,16 @@ def suite(name: str) -> Suite:
 
 
 def of_data(uri: str) -> Suite:
-    """A suite over any data: the default protocol. The classifier has to be said unless it is a domain."""
+    """A suite over any data: the default protocol, about the test part unless the URI's ``split`` says another. The
+    classifier has to be said unless it is a domain."""
     name = "".join(c if c.isalnum() else "-" for c in uri).strip("-")[:60]
-    protocol = Protocol(data=uri, classifier="", direction="domain" if uri.startswith("domain:") else "runner-up")
+    where = parse(uri)
+    split = where.text("split", "test")
+    rest = {key: value for key, value in where.options.items() if key != "split"}
+    protocol = Protocol(
+        data=str(replace(where, options=rest)),
+        classifier="",
+        split=PARTS.get(split, split),
+        direction="domain" if where.scheme == "domain" else "runner-up",
+    )
     return Suite(name=name, summary=f"{uri}, with the default protocol", protocol=protocol)

@@ -19,6 +19,7 @@ SHOWN = ("flip_rate", "judge_agreement", "l1", "changed_area", "lpips", "unet_ev
 @click.option("--data", metavar="URI", help="Any data with the default protocol: domain:NAME, folder:DIR, …")
 @click.option("--methods", "-m", default="all", show_default=True, metavar="A,B", help="Methods, or all.")
 @click.option("--controls", metavar="A,B", help="Control rows; the suite's if not given, none for none.")
+@options.data
 @click.option("--limit", "-n", type=click.IntRange(1), help="Images; the suite's if not given.")
 @click.option("--metric", "metrics", multiple=True, metavar="'NAME k=v'", help="A metric instead of the suite's.")
 @click.option("--skip-unavailable", is_flag=True, help="Leave out metrics whose weights are missing.")
@@ -43,6 +44,7 @@ SHOWN = ("flip_rate", "judge_agreement", "l1", "changed_area", "lpips", "unet_ev
     help="What a second call does with finished items: only measure them, do the missing ones, do all.",
 )
 @click.option("--retry", is_flag=True, help="Do failed items again.")
+@click.option("--force", is_flag=True, help="Go on with networks that were trained on the images; the report says so.")
 @click.option("--list", "list_", is_flag=True, help="List the suites.")
 @options.as_json
 @options.quiet
@@ -50,9 +52,10 @@ SHOWN = ("flip_rate", "judge_agreement", "l1", "changed_area", "lpips", "unet_ev
 def bench(ctx: click.Context, list_: bool, as_json: bool, quiet: bool, **how: Any) -> None:
     """Compare methods on a suite: every image counts, failures are rows, controls stand beside the methods.
 
-    Numbers come with n, population and a 95 % interval, under the hash of the protocol. A run that was interrupted
-    goes on where it was, with any number of workers. Under torchrun or in a Slurm array several calls with the same
-    options share one folder. Exit code 1: items failed.
+    The images are those of --split (the suite's own part, else test), divided as train and explain divide them, so
+    that none was trained on. Numbers come with n, population and a 95 % interval, under the hash of the protocol. A
+    run that was interrupted goes on where it was, with any number of workers. Under torchrun or in a Slurm array
+    several calls with the same options share one folder. Exit code 1: items failed.
     """
     if list_:
         _list(as_json)
@@ -84,6 +87,7 @@ def run(how: Mapping[str, Any], meter: Any) -> dict[str, Any]:
         device=how["device"],
         controls=controls,
         skip_unavailable=how["skip_unavailable"],
+        force=how["force"],
         steps=how["steps"],
     )
     for line in planned.notes:
@@ -139,7 +143,25 @@ def suite_of(how: Mapping[str, Any]) -> Any:
         raise click.UsageError("give --suite or --data, not both")
     found = suite.of_data(how["data"]) if how["data"] else suite.suite(how["suite"] or "smoke")
     names = ("limit", "model", "classifier", "judge", "seed", "batch", "draws")
-    return found.with_(**{name: how[name] for name in names}, metrics=tuple(how["metrics"]) or None)
+    changes = {name: how.get(name) for name in names}
+    return found.with_(**changes, **_data_of(found, how), metrics=tuple(how["metrics"]) or None)
+
+
+def _data_of(suite: Any, how: Mapping[str, Any]) -> dict[str, Any]:
+    """Which images, and how they are read: what the URI says itself stays, as in ``explain`` and ``train``."""
+    from counterlens.core.errors import UsageError
+    from counterlens.core.uri import parse
+
+    given = {key: how[key] for key in options.DATA}
+    own = how["data"] and "split" in parse(how["data"]).options
+    split = None if own else given["split"]
+    uri, others = suite.protocol.data, {**given, "split": None}
+    if parse(uri).scheme == "domain":
+        if named := [key for key, value in others.items() if value]:
+            option = named[0].replace("_", "-")
+            raise UsageError(f"--{option} is about folder:DIR, csv:FILE, npz:FILE and the like; {uri} is as it is")
+        return {"split": split}
+    return {"split": split, "data": options.refine(uri, others)}
 
 
 def _names(text: str) -> list[str]:

@@ -112,11 +112,15 @@ def code_of(records: list[dict[str, Any]]) -> int:
 
 def finish(records: list[dict[str, Any]]) -> None:
     """The table, the failures, and where the files are."""
-    render.rows(records, (*COLUMNS, *COSTS), False, "no finished image (with --again never nothing is computed)")
+    seen = [record for record in records if record.get("trained_on")]  # said in the notes of each, too
+    columns = (*COLUMNS, *COSTS, *(["trained_on"] if seen else []))
+    render.rows(records, columns, False, "no finished image (with --again never nothing is computed)")
     for record in records:
         if record["failure"]:
             name = "" if record["failure"].startswith(record["image"]) else f"{record['image']}: "
             click.echo(f"{name}{record['failure']}", err=True)
+    if seen:
+        click.echo(f"{len(seen)} of {len(records)} are training images, which say nothing about new ones", err=True)
     if folder := next((run_of(record) for record in records if record["counterfactual"]), None):
         click.echo(f"report: {folder / 'report.html'}")
 

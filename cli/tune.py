@@ -17,6 +17,7 @@ from counterlens.cli import options, render
 @click.option("--suite", "-s", metavar="NAME", help="A suite, or the path of its YAML file; see: bench --list.")
 @click.option("--data", metavar="URI", help="Any data with the default protocol: domain:NAME, folder:DIR, …")
 @click.option("--budget", "-b", type=click.IntRange(1), required=True, help="Trials; the first is the method as it is.")
+@options.data
 @click.option("--limit", "-n", type=click.IntRange(1), help="Images of each split; the suite's if not given.")
 @click.option("--knob", "knobs", multiple=True, metavar="NAME=LOW:HIGH", help="Search only these, in this range.")
 @click.option("--weight", type=click.FloatRange(0), default=1.0, show_default=True, help="Of distance, against flips.")
@@ -30,15 +31,17 @@ from counterlens.cli import options, render
 @click.option("--workers", type=click.IntRange(1), help="Processes: one a GPU or CPU core if not given.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each worker.")
 @click.option("--out", type=click.Path(file_okay=False), default="runs", show_default=True, help="Folder of runs.")
+@click.option("--force", is_flag=True, help="Go on with networks that were trained on the images; the report says so.")
 @click.option("--list", "list_", is_flag=True, help="List the numbers that would be searched, and their ranges.")
 @options.as_json
 @options.quiet
 def tune(method: str, list_: bool, as_json: bool, quiet: bool, **how: Any) -> None:
     """Search the numbers of METHOD's pieces for more flips at less distance.
 
-    Every trial works on the suite's selection split and never sees the judge; at the end the method as it was and the
-    best one are measured on the report split, with intervals and paired tests. The best one is written as a YAML file
-    that --method and --methods take. A search that was stopped takes up its finished trials.
+    Every trial works on the suite's selection split (validation, if it has none) and never sees the judge; at the end
+    the method as it was and the best one are measured on the report split (--split), with intervals and paired tests.
+    The best one is written as a YAML file that --method and --methods take. A search that was stopped takes up its
+    finished trials.
     """
     from counterlens.benchmarks import tune as tuning
 
@@ -98,7 +101,9 @@ def _bench(suite: Any, names: list[str], controls: tuple[str, ...], how: Mapping
     from counterlens.core.engine import Session
 
     session = Session(options.registry())
-    planned = plan(suite, names, session, device=how["device"], controls=controls, steps=how["steps"])
+    planned = plan(
+        suite, names, session, device=how["device"], controls=controls, force=how["force"], steps=how["steps"]
+    )
     bench = runner.start(planned, how["out"])
     benches.work(bench, how, place.Place(), session.registry, meter)
     return bench

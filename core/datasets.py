@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from counterlens.core.digest import digest, image_digest
-from counterlens.core.errors import CounterlensError, UsageError
+from counterlens.core.errors import CounterlensError, UsageError, unknown
 from counterlens.core.uri import Uri, parse
 
 if TYPE_CHECKING:
@@ -29,12 +29,20 @@ Notice = Callable[[str], None]
 @dataclass(frozen=True)
 class Example:
     """One labelled image: ``read()`` gives its pixels, uint8 [H,W,3]; images of one ``group`` (a patient) belong
-    together."""
+    together. ``decode()`` gives the picture before it was cut, where ``read()`` cuts it."""
 
     id: str
     label: str
     group: str
     read: Callable[[], np.ndarray] = field(repr=False, compare=False)
+    decode: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)
+
+    def digest(self, pixels: np.ndarray | None = None) -> str:
+        """The hash by which an image is known again, however it is cut; ``pixels``: what ``read()`` gave, if at
+        hand."""
+        if self.decode is not None:
+            return image_digest(self.decode())
+        return image_digest(self.read() if pixels is None else pixels)
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class Dataset:
     listed: Callable[[], tuple[Example, ...]] = field(repr=False, compare=False)
     content: Callable[[], str] = field(repr=False, compare=False)
     passed: tuple[str, ...] = ()  # files that are no images, and were passed over
+    part: str = ""  # train, validation or test where these are the images of that part, all, or empty: not divided
 
     @cached_property
     def examples(self) -> tuple[Example, ...]:
@@ -65,6 +74,15 @@ class Dataset:
             return tuple(e for label in labels for e in [x for x in self.examples if x.label == label][:most])
 
         return replace(self, labels=tuple(labels), listed=listed)
+
+    def divided(self, part: str) -> Dataset:
+        """The images whose groups are in a part, by the rule for data that has no parts of its own."""
+        from counterlens.core.splits import part_of
+
+        def listed() -> tuple[Example, ...]:
+            return tuple(example for example in self.examples if part_of(example.group) == part)
+
+        return replace(self, listed=listed, content=lambda: digest([self.content(), part]), part=part)
 
     def pictures(self, strict: bool = False, notice: Notice = lambda _: None) -> Iterator[tuple[Example, np.ndarray]]:
         """Every example with its pixels. Those that cannot be read are named and left out; ``strict``: UsageError."""
@@ -87,22 +105,31 @@ def open_dataset(registry: Registry, uri: str) -> Dataset:
     """The data behind a URI, from the first plugin that knows its scheme, else a domain or a folder.
 
     Options of ``domain:NAME``: ``split`` (train, validation, test; train if not given) and ``first`` (how many images).
-    Of ``folder:DIR``, or a plain path: those of ``listing.dataset_of``.
+    Of ``folder:DIR``, or a plain path: those of ``listing.dataset_of``. A plugin that does not divide its images has
+    them divided by their groups when a part is asked for.
     """
-    found = registry.pm.hook.counterlens_open_dataset(uri=uri)
-    if found is not None:
-        return found
     parts = parse(uri)
+    found: Dataset | None = registry.pm.hook.counterlens_open_dataset(uri=uri)
+    if found is not None:
+        asked = parts.text("split")
+        if asked not in ("", "all", *PARTS):
+            raise unknown(f"{uri}: split", asked, (*sorted(set(PARTS.values())), "all"))
+        wanted = PARTS.get(asked, "")
+        return found if not wanted or found.part == wanted else found.divided(wanted)
     if parts.scheme == "domain":
         return _domain(registry, parts)
     if parts.scheme in ("", "folder"):
         from counterlens.core.folders import open_folder
 
         return open_folder(parts)
-    raise UsageError(
-        f"{uri}: no data set of the scheme {parts.scheme!r}: give a folder of class folders, csv:FILE, npz:FILE, "
-        "hf:FOLDER or domain:NAME"
-    )
+    raise unknown("data scheme", parts.scheme, schemes(registry))
+
+
+def schemes(registry: Registry) -> tuple[str, ...]:
+    """What a data URI may begin with. A plugin that opens data lists its own in ``SCHEMES``."""
+    plugins = [impl.plugin for impl in registry.pm.hook.counterlens_open_dataset.get_hookimpls()]
+    brought = {scheme for plugin in plugins for scheme in getattr(plugin, "SCHEMES", ())}
+    return tuple(sorted({"domain", "folder", *brought}))
 
 
 def is_data(text: str) -> bool:
@@ -140,4 +167,4 @@ def _domain(registry: Registry, uri: Uri) -> Dataset:
         seen = [(sample.label, image_digest(sample.pixels)) for sample in few]
         return digest({"domain": domain.name, "split": split, "count": count, "seen": seen})
 
-    return Dataset(str(uri), domain.labels, listed, content)
+    return Dataset(str(uri), domain.labels, listed, content, part=split)

@@ -155,7 +155,10 @@ def counterlens_architecture(name: str, classes: int) -> Any:
 
 @hookspec(firstresult=True)
 def counterlens_open_dataset(uri: str) -> Any:
-    """The data set behind a URI whose scheme is yours, else None; stops at the first that is not None."""
+    """The data set behind a URI whose scheme is yours, else None; stops at the first that is not None.
+
+    ``Dataset.part`` says that you obeyed the option ``split``; without it the images are divided by their groups.
+    """
 
 
 # --- observers: called while a run goes on; what they return is ignored -----------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,7 +25,8 @@ COMMON = ("split", "group", "classes", "crop", "trim", "first")
 @dataclass(frozen=True)
 class Row:
     """One image as its source lists it. ``name`` is what a group pattern is held against; ``part`` and ``group`` are
-    empty where the source says nothing of them; ``stamp()`` is the digest of the content."""
+    empty where the source says nothing of them; ``stamp()`` is the digest of the content, and ``mark()`` something
+    cheap that is the same for the same content."""
 
     id: str
     label: str
@@ -34,6 +35,7 @@ class Row:
     stamp: Callable[[], str] = field(repr=False, compare=False)
     part: str = ""
     group: str = ""
+    mark: Callable[[], object] = field(default=str, repr=False, compare=False)
 
 
 def dataset_of(uri: Uri, rows: Sequence[Row], order: Sequence[str] = (), passed: Sequence[str] = ()) -> Dataset:
@@ -53,14 +55,44 @@ def dataset_of(uri: Uri, rows: Sequence[Row], order: Sequence[str] = (), passed:
     crop, trim = uri.text("crop", "none"), _yes(uri, "trim")
     if crop not in CROPS:
         raise unknown(f"{uri}: crop", crop, CROPS)
-    examples = tuple(Example(r.id, r.label, r.group, partial(_read, r.read, crop, trim)) for r in rows)
+    examples = tuple(_example(row, crop, trim) for row in rows)
 
     def content() -> str:
         seen = [(row.id, row.label, row.stamp()) for row in rows]
         how = {"crop": crop, "trim": trim}
         return digest([seen, how]) if how != {"crop": "none", "trim": False} else digest(seen)
 
-    return Dataset(str(uri), tuple(labels), lambda: examples, content, tuple(passed))
+    part = PARTS.get(uri.text("split"), uri.text("split"))
+    return Dataset(str(uri), tuple(labels), lambda: examples, content, tuple(passed), part)
+
+
+def shared(rows: Sequence[Row]) -> list[list[Row]]:
+    """The images that are in more than one part, by their content. Only those of the same mark are looked into."""
+    alike: dict[object, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.part:
+            alike[row.mark()].append(row)
+    same: dict[str, list[Row]] = defaultdict(list)
+    for found in alike.values():
+        if len({row.part for row in found}) > 1:
+            for row in found:
+                same[row.stamp()].append(row)
+    return [found for found in same.values() if len({row.part for row in found}) > 1]
+
+
+def refuse_shared(uri: Uri, twins: Sequence[Sequence[Row]]) -> None:
+    """UsageError that names images which are in more than one part; whoever asks for all parts may have them."""
+    if twins and uri.text("split") != "all":
+        named = [" = ".join(f"{row.name} ({row.part})" for row in found) for found in twins[:3]]
+        more = f" and {len(twins) - 3} more" if len(twins) > 3 else ""
+        count = f"{len(twins)} images are" if len(twins) > 1 else "an image is"
+        raise UsageError(f"{uri}: {count} in more than one part: {'; '.join(named)}{more}: leave each in one part only")
+
+
+def _example(row: Row, crop: str, trim: bool) -> Example:
+    if crop == "none" and not trim:
+        return Example(row.id, row.label, row.group, row.read)
+    return Example(row.id, row.label, row.group, partial(_read, row.read, crop, trim), row.read)
 
 
 def _read(read: Callable[[], np.ndarray], crop: str, trim: bool) -> np.ndarray:

@@ -228,7 +228,11 @@ class Trainer(Piece):
         return {"options": self.model_dump(), "out": str(job.out)}
 
     def train(self, job: Job) -> Mapping[str, Any]:
-        """Do the work and write ``job.out``; returns the record that is printed."""
+        """Do the work and write ``job.out``; returns the record that is printed.
+
+        The hashes of the images that were read are written beside it (core/training_images.py); a trainer whose parts
+        see different images writes a record into the sub-folder of each.
+        """
         raise NotImplementedError
 
 

@@ -16,6 +16,7 @@ from counterlens.core.methods import Composition, compose
 from counterlens.core.plan import Row, plan, serves
 from counterlens.core.request import Asked, Request, common_domain, gather
 from counterlens.core.shelf import pipelines_in
+from counterlens.core.training_images import Network, named, networks
 from counterlens.core.uri import parse
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Prepared:
     given: frozenset[str]
     examples: Dataset | None = None
     captioner: Captioner | None = None
+    trained: tuple[Network, ...] = ()  # those that have a record of their training images
 
 
 def prepare(
@@ -101,7 +103,12 @@ def prepare(
         frozenset(given | words),
         examples,
         captioner,
+        tuple(networks(registry, {**named(classifier, judge, model), **_adapters(request)})),
     )
+
+
+def _adapters(request: Request) -> dict[str, str]:
+    return {f"adapter {k}": folder for k, folder in enumerate(request.adapters, start=1)}
 
 
 def _examples(request: Request, registry: Registry, domain: str) -> Dataset | None:

@@ -92,7 +92,9 @@ def failed_record(ready: Ready, heading: Mapping[str, Any], labels: Sequence[str
 
 
 def _head(one: Any, heading: Mapping[str, Any]) -> dict[str, Any]:
-    return {"digest": one.item.digest, "image": one.item.name, **heading}
+    trained_on = one.item.origin.get("trained_on")
+    seen = {"trained_on": list(trained_on)} if trained_on else {}
+    return {"digest": one.item.digest, "image": one.item.name, **heading, **seen}
 
 
 def heading_of(prepared: Prepared) -> dict[str, Any]:

@@ -80,6 +80,12 @@ class Asked(BaseModel):
     domain: str = ""
     index: int = -1
     target: str = ""  # this image's own, before that of the request
+    decoded: Any = Field(None, exclude=True, repr=False)  # its hash (a function) where it was cut on its way here
+
+    @property
+    def digest(self) -> str:
+        """The hash by which the image is known again, however it was cut."""
+        return self.decoded() if self.decoded else self.picture.digest
 
 
 def gather(request: Request, registry: Registry, notice: Callable[[str], None] = lambda _: None) -> list[Asked]:
@@ -102,7 +108,8 @@ def _asked(name: str, registry: Registry, notice: Callable[[str], None]) -> Iter
         yield _of_domain(name, registry.domain(match[1]), int(match[2]))
     elif is_data(name):
         for example, pixels in open_dataset(registry, name).pictures(notice=notice):
-            yield Asked(name=example.id, picture=images.Picture(pixels), label=example.label)
+            decoded = example.digest if example.decode else None
+            yield Asked(name=example.id, picture=images.Picture(pixels), label=example.label, decoded=decoded)
     else:
         yield Asked(name=name, picture=images.load(Path(name)), label=Path(name).resolve().parent.name)
 

@@ -24,6 +24,7 @@ from counterlens.core.types import Item, Scene, Studio
 if TYPE_CHECKING:
     from counterlens.core.classifier import Classifier
     from counterlens.core.pipeline import Pipeline
+    from counterlens.core.training_images import Network
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, 
         }
     )
     labels = classifier.contract.labels
-    ready = []
+    ready, known = [], prepared.trained
     for one, view, image, p in zip(prepared.asked, fitted, images, before, strict=True):
         if prepared.request.errors and not _wrong(one, labels, p):
             continue
@@ -71,6 +72,7 @@ def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, 
         source, target = int(p.argmax()), _target(own_target or prepared.request.target, classifier, p)
         same = f"{one.name} is already decided as {labels[target]!r} (p = {p[target]:.2f}): nothing to explain"
         item = _item(one, view, labels, target, common)
+        item = _trained(item, [net for net in known if one.digest in net.images])
         place = None if view.pixels.shape == one.picture.pixels.shape else partial(view.place, one.picture, within=own)
         anyway = any(guidance.any_source for guidance in prepared.composition.guidance)
         failure = same if source == target and not anyway else None
@@ -132,6 +134,15 @@ def _item(one: Asked, view: Fitted, labels: Sequence[str], target: int, common: 
         notes=tuple(note for note in (*one.picture.notes, view.note) if note),
         origin={"image_digest": image_digest(view.pixels), "domain": one.domain, "index": one.index},
     )
+
+
+def _trained(item: Item, nets: Sequence[Network]) -> Item:
+    """With a note where networks were trained on the image: what they say of it is not what they say of others."""
+    if not nets:
+        return item
+    note = f"a training image of {' and of '.join(net.name for net in nets)}: it says nothing about new images"
+    origin = {**item.origin, "trained_on": tuple(net.what for net in nets)}
+    return replace(item, notes=(*item.notes, note), origin=origin)
 
 
 def _target(asked: str | None, classifier: Classifier, p: Tensor) -> int:

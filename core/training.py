@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from counterlens.core.errors import PlanError, UsageError, unknown
 from counterlens.core.pool import Key, Pool
 from counterlens.core.prepare import device_of
 from counterlens.core.shelf import pipelines_in
+from counterlens.core.training_images import Recorder
 from counterlens.core.uri import parse
 
 if TYPE_CHECKING:
@@ -97,7 +99,12 @@ def train(
             chosen = frozenset((name, value) for name, value in options.items() if value)
             key = Key(model, dtype=networks.dtype, device=device, options=chosen)
             pipeline = stack.enter_context(Pool().lend(key, registry.family(family).load))
-        record = trainer.train(Job(registry, dataset, path, pipeline, model, device, test=test, **how))
+        seen = Recorder(dataset)
+        try:
+            record = trainer.train(Job(registry, seen.dataset, path, pipeline, model, device, test=test, **how))
+        finally:  # what was written before it was stopped may be used, too
+            if os.environ.get("RANK", "0") == "0":  # of several processes one writes
+                seen.write(path)
     return {"trainer": trainer.name, "data": data, **({"model": model} if model else {}), **record, "out": str(path)}
 
 

@@ -2,7 +2,8 @@
 ``images`` and ``labels`` with perhaps ``groups``.
 
 Images are [N,H,W], [N,H,W,1] or [N,H,W,3] of 8 bits, 16 bits (scaled by the range of the format) or floats in [0,1].
-``labels=a,b`` names the classes of labels that are numbers.
+``labels=a,b`` names the classes of labels that are numbers. An image of the test part that is in another part too is
+refused; one that is in train and validation counts as train.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from counterlens.core.datasets import PARTS, Dataset
 from counterlens.core.digest import image_digest
 from counterlens.core.errors import UsageError
-from counterlens.core.listing import COMMON, Row, dataset_of
+from counterlens.core.listing import COMMON, Row, dataset_of, refuse_shared, shared
 from counterlens.core.uri import Uri
 
 
@@ -40,7 +41,18 @@ def open_dataset(uri: Uri) -> Dataset:
         texts = [_text(path, label, names) for label in labels]
         order += sorted({text for text in texts if text not in order})
         rows += list(_rows(prefix, images, texts, groups, path))
-    return dataset_of(uri, rows, order)
+    return dataset_of(uri, _apart(uri, rows), order)
+
+
+def _apart(uri: Uri, rows: list[Row]) -> list[Row]:
+    """The rows without an image in two parts: one of the test part is refused, one that is in train and in validation
+    (published archives have some) stays in train alone."""
+    twins = shared(rows)
+    refuse_shared(uri, [found for found in twins if any(row.part == "test" for row in found)])
+    if uri.text("split") == "all":
+        return rows
+    double = {id(row) for found in twins for row in found if row.part == "validation"}
+    return [row for row in rows if id(row) not in double]
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

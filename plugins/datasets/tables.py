@@ -2,7 +2,7 @@
 
 Options ``image=``, ``label=``, ``part=`` name other columns; ``group=`` a column, or a regular expression of the
 image's path. Paths are relative to the table's folder. The separator is a comma, a semicolon or a tab, whichever the
-heading has most of.
+heading has most of. A table with the same file content in two parts is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from counterlens.core.datasets import PARTS, Dataset
 from counterlens.core.errors import UsageError, unknown
 from counterlens.core.folders import pixels, stamp
-from counterlens.core.listing import COMMON, Row, dataset_of
+from counterlens.core.listing import COMMON, Row, dataset_of, refuse_shared, shared
 from counterlens.core.uri import Uri
 
 COLUMNS = {
@@ -40,7 +40,9 @@ def open_dataset(uri: Uri) -> Dataset:
             )
     if uri.text("group") in heading:  # a column, so that no pattern is left
         uri = Uri(uri.scheme, uri.path, {k: v for k, v in uri.options.items() if k != "group"})
-    return dataset_of(uri, list(_rows(path, columns, lines)))
+    rows = list(_rows(path, columns, lines))
+    refuse_shared(uri, shared(rows))
+    return dataset_of(uri, rows)
 
 
 def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -73,4 +75,13 @@ def _rows(table: Path, columns: dict[str, str | None], lines: list[dict[str, str
         path = path if path.is_absolute() else table.parent / path
         read, mark = partial(pixels, path), partial(stamp, path)
         part = PARTS.get(cells["part"].lower(), cells["part"])
-        yield Row(cells["image"], cells["label"], cells["image"], read, mark, part, cells["group"])
+        size = partial(_size, path)
+        yield Row(cells["image"], cells["label"], cells["image"], read, mark, part, cells["group"], size)
+
+
+def _size(path: Path) -> int | str:
+    """Files of different sizes are different files: they need not be read to know it."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return str(path)  # not there: said when it is read

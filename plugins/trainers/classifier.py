@@ -95,7 +95,10 @@ class Classifier(Trainer):
 
     def _members(self, job: Job, data: Any, role: str, folder: Path) -> list[dict[str, Any]]:
         """Every architecture trained on this role's images, written and measured."""
+        from counterlens.core import training_images
+
         folder.mkdir(parents=True)
+        training_images.write(folder, data.hashes(role, f"{role}-held"), job.dataset.uri)
         return [self._member(job, data, role, name, folder) for name in self.archs(role)]
 
     def _member(self, job: Job, data: Any, role: str, name: str, folder: Path) -> dict[str, Any]:

@@ -32,6 +32,11 @@ class Images:
     truth: Tensor
     rows: Mapping[str, list[int]]
     pixels: tuple[np.ndarray, ...]
+    examples: tuple[Example, ...] = ()
+
+    def hashes(self, *names: str) -> list[str]:
+        """What the images of these parts are known again by."""
+        return [self.examples[row].digest(self.pixels[row]) for name in names for row in self.rows[name]]
 
     def part(self, name: str) -> Part:
         rows = torch.tensor(self.rows[name])
@@ -70,7 +75,7 @@ def read(job: Job, size: int, shares: Mapping[str, float]) -> Images:
     arrays = [fit(Picture(p), size).pixels for p in pixels]
     images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
     truth = torch.tensor([labels.index(example.label) for example in kept])
-    return Images(labels, images, truth, rows, tuple(pixels))
+    return Images(labels, images, truth, rows, tuple(pixels), tuple(kept))
 
 
 def _pictures(job: Job, dataset: Dataset) -> tuple[list[Example], list[np.ndarray]]:

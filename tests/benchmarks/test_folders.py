@@ -1,10 +1,10 @@
-"""Pictures in folders as data of a benchmark."""
+"""Labelled images as data of a benchmark: opened as ``explain`` and ``train`` open them."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from counterlens.benchmarks.data import open_data
+from counterlens.benchmarks.data import check_split, open_data
 from counterlens.core import registry as registries
 from counterlens.core.errors import UsageError
 
@@ -51,14 +51,21 @@ def test_a_plain_folder_is_split_by_names_and_adding_a_picture_moves_none(regist
         assert found <= names(data, split)
 
 
-def test_a_missing_validation_split_is_cut_from_train(registry, tmp_path):
+def test_a_part_that_is_not_declared_is_not_cut_from_train(registry, tmp_path):
     for label in ("cat", "dog"):
         draw(tmp_path / "train" / label, 40)
         draw(tmp_path / "test" / label, 2, 100)
     data = open_data(f"folder:{tmp_path}", registry)
-    assert data.length("test") == 4 and data.length("validation") > 0
-    assert not names(data, "train") & names(data, "validation")
-    assert data.length("train") + data.length("validation") == 80
+    assert data.length("test") == 4 and data.length("train") == 80
+    with pytest.raises(UsageError, match="there is no split 'validation'; it has test, train"):
+        data.length("validation")
+
+
+def test_the_first_images_are_of_all_classes(registry, tmp_path):
+    draw(tmp_path / "cat", 60)
+    draw(tmp_path / "dog", 60)
+    data = open_data(f"folder:{tmp_path}", registry)
+    assert {data.sample(k, "train").label for k in range(12)} == {"cat", "dog"}
 
 
 @pytest.mark.parametrize("query", ["?classes=cat,bird", "/nothing", "?labels=a"])
@@ -71,18 +78,12 @@ def test_what_is_wrong_is_said(registry, tmp_path, query):
 
 def test_one_class_is_not_enough(registry, tmp_path):
     draw(tmp_path / "cat", 2)
-    with pytest.raises(UsageError, match="at least two classes"):
+    with pytest.raises(UsageError, match="two class folders with images are needed"):
         open_data(f"folder:{tmp_path}", registry)
 
 
-def test_a_data_set_of_a_plugin_is_split_by_its_groups(tmp_path):
-    from counterlens.benchmarks.folders import Listed
-    from counterlens.core.datasets import Dataset, Example
-
-    pixels = np.zeros((8, 8, 3), np.uint8)
-    examples = tuple(Example(f"{k}", "ab"[k % 2], f"patient {k // 4}", lambda: pixels) for k in range(200))
-    data = Listed(Dataset("x:y", ("a", "b"), lambda: examples, lambda: ""))
-    groups = [{example.group for example in data.parts[split]} for split in ("train", "validation", "test")]
-    assert sum(data.length(split) for split in ("train", "validation", "test")) == 200
-    assert all(groups) and not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
-    assert data.sample(0, "test").label in ("a", "b") and data.target_for("b") == "a"
+def test_a_part_that_is_none_is_refused(registry):
+    with pytest.raises(UsageError, match="did you mean 'test'"):
+        check_split(open_data("domain:shapes", registry), "tset")
+    with pytest.raises(UsageError, match="protocol's split"):
+        open_data("folder:x?split=test", registry)

@@ -1,13 +1,15 @@
 """Labelled images by URI: a folder of class folders and a domain."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from counterlens.core.datasets import open_dataset, refined
+from counterlens.core.datasets import Dataset, Example, open_dataset, refined
 from counterlens.core.errors import UsageError
+from counterlens.core.hookspecs import hookimpl
 from counterlens.core.registry import load
 from counterlens.core.uri import parse
 
@@ -92,8 +94,35 @@ def test_folders_without_two_classes(tmp_path, make, words):
 
 
 def test_an_unknown_scheme():
-    with pytest.raises(UsageError, match="no data set of the scheme 'ftp'"):
+    with pytest.raises(UsageError, match=r"unknown data scheme 'ftp': .*csv, domain, folder, hf, npz"):
         open_dataset(REGISTRY, "ftp:x")
+
+
+class Stranger:
+    """A plugin's data that knows nothing of parts: ``beside:x``, four images of each patient."""
+
+    SCHEMES = ("beside",)
+
+    @hookimpl
+    def counterlens_open_dataset(self, uri):
+        if not uri.startswith("beside:"):
+            return None
+        pixels = [np.full((8, 8, 3), k, np.uint8) for k in range(200)]
+        listed = [Example(str(k), "ab"[k % 2], f"patient {k // 4}", partial(pixels.__getitem__, k)) for k in range(200)]
+        return Dataset(uri, ("a", "b"), lambda: tuple(listed), lambda: "content")
+
+
+def test_data_of_a_plugin_is_divided_by_groups_and_its_scheme_is_known():
+    registry = load(third_party=False, extra={"stranger": Stranger()})
+    parts = {name: open_dataset(registry, f"beside:x?split={name}") for name in ("train", "validation", "test")}
+    groups = [{example.group for example in part.examples} for part in parts.values()]
+    assert sum(map(len, parts.values())) == len(open_dataset(registry, "beside:x")) == 200
+    assert all(groups) and not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
+    assert len({part.content() for part in parts.values()}) == 3
+    with pytest.raises(UsageError, match="did you mean 'test'"):
+        open_dataset(registry, "beside:x?split=tset")
+    with pytest.raises(UsageError, match=r"did you mean 'beside'.*csv, domain, folder, hf, npz"):
+        open_dataset(registry, "besides:x")
 
 
 def test_a_domain_is_a_data_set():

@@ -61,6 +61,28 @@ def test_files_of_a_table_that_are_missing_are_named(table):
     assert "0 a.png" in notes[0] and "1 of 8" in notes[1]
 
 
+def test_a_table_with_a_file_in_two_parts_is_refused_and_names_it(table):
+    folder = table.parent / "bilder äöü"
+    (folder / "copy.png").write_bytes((folder / "3 a.png").read_bytes())
+    table.write_text(f"{table.read_text(encoding='utf-8')}bilder äöü/copy.png;ill;p9;test\n", encoding="utf-8")
+    for split in ("", "?split=test", "?split=train"):
+        with pytest.raises(UsageError, match=r"3 a.png \(train\) = bilder äöü/copy.png \(test\): leave each in one"):
+            opened(f"csv:{table}{split}")
+    assert len(opened(f"csv:{table}?split=all")) == 13  # to look into it: data check
+
+
+def test_an_archive_with_an_image_of_the_test_part_in_another_is_refused(tmp_path):
+    labels = np.arange(12) % 2
+    arrays = {"train_images": PIXELS, "train_labels": labels, "val_labels": labels[:4], "test_labels": labels[:4]}
+    twice = archive(tmp_path / "a.npz", **arrays, val_images=PIXELS[:4] // 2, test_images=PIXELS[8:])
+    with pytest.raises(UsageError, match=r"4 images are in more than one part: train000008 \(train\) = test000000"):
+        opened(f"{twice}?split=test")
+    # train and validation share images in published archives: they count as train
+    validation = np.concatenate([PIXELS[2:4], PIXELS[4:6] // 2])
+    mixed = archive(tmp_path / "b.npz", **arrays, val_images=validation, test_images=PIXELS[8:] // 2)
+    assert [len(opened(f"{mixed}?split={part}")) for part in ("train", "validation", "test")] == [12, 2, 4]
+
+
 def archive(path, **arrays):
     np.savez(path, **arrays)
     return f"npz:{path}"

@@ -1,0 +1,215 @@
+"""The same parts in every command: no image of one part, by its hash, is in another part anywhere."""
+
+import json
+import sys
+import types
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from counterlens.benchmarks.data import digest_of, open_data
+from counterlens.benchmarks.plan import plan
+from counterlens.benchmarks.suite import of_data
+from counterlens.cli.bench import suite_of
+from counterlens.core import training_images
+from counterlens.core.datasets import PARTS, refined
+from counterlens.core.engine import Session
+from counterlens.core.errors import UsageError
+from counterlens.core.pieces import Trainer
+from counterlens.core.prepare import prepare
+from counterlens.core.request import Request, gather
+from counterlens.core.training import Networks, train
+
+COUNT = 120
+PIXELS = np.random.default_rng(0).integers(0, 255, (COUNT, 12, 16, 3), np.uint8)
+LABELS = np.arange(COUNT) % 2
+DECLARED = ["train"] * 60 + ["val"] * 24 + ["test"] * 36
+OPTIONS = {"split": None, "group_by": None, "classes": None, "crop": None, "trim_border": False, "first": None}
+
+
+def save(path, k):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(PIXELS[k]).save(path)
+    return path
+
+
+def plain_folder(root, _):
+    for k in range(COUNT):
+        save(root / "ab"[LABELS[k]] / f"p{k // 4}-{k}.png", k)
+    return f"folder:{root}?group=p(\\d+)-"
+
+
+def divided_folder(root, _):
+    for k in range(COUNT):
+        save(root / DECLARED[k] / "ab"[LABELS[k]] / f"{k}.png", k)
+    return f"folder:{root}"
+
+
+def table(root, divided):
+    lines = ["image,label,patient" + (",split" if divided else "")]
+    for k in range(COUNT):
+        save(root / f"{k}.png", k)
+        lines.append(f"{k}.png,{'ab'[LABELS[k]]},p{k // 4}" + (f",{DECLARED[k]}" if divided else ""))
+    (root / "list.csv").write_text("\n".join(lines) + "\n")
+    return f"csv:{root}/list.csv"
+
+
+def archive(root, divided):
+    arrays = {"images": PIXELS, "labels": LABELS, "groups": [f"p{k // 4}" for k in range(COUNT)]}
+    if divided:
+        rows = {part: [k for k in range(COUNT) if DECLARED[k] == part] for part in ("train", "val", "test")}
+        arrays = {f"{part}_images": PIXELS[own] for part, own in rows.items()}
+        arrays |= {f"{part}_labels": LABELS[own] for part, own in rows.items()}
+    np.savez(root / "a.npz", **arrays)
+    return f"npz:{root}/a.npz"
+
+
+class Table:
+    """What a data set of the library ``datasets`` looks like from outside."""
+
+    column_names = ("image", "label", "patient")
+    features: dict = {"label": types.SimpleNamespace(names=["a", "b"])}
+
+    def __init__(self, rows):
+        self.rows, self._fingerprint = rows, str(rows[0])
+
+    def __getitem__(self, key):
+        if isinstance(key, int):
+            return {"image": Image.fromarray(PIXELS[self.rows[key]])}
+        return {"label": [int(LABELS[k]) for k in self.rows], "patient": [k // 4 for k in self.rows]}[key]
+
+
+def hugging_face(root, divided):
+    rows = {part: [k for k in range(COUNT) if DECLARED[k] == part] for part in ("train", "val", "test")}
+    parts = {part: Table(own) for part, own in rows.items()} if divided else Table(list(range(COUNT)))
+    sys.modules["datasets"].load_from_disk = lambda path: parts
+    return f"hf:{root}?group=patient"
+
+
+SOURCES = {
+    "a plain folder": (plain_folder, False),
+    "a folder of parts": (divided_folder, True),
+    "csv": (table, False),
+    "csv with a split column": (table, True),
+    "npz": (archive, False),
+    "npz with parts": (archive, True),
+    "hf": (hugging_face, False),
+    "hf with parts": (hugging_face, True),
+    "domain": (lambda root, _: "domain:shapes", True),
+}
+
+
+class Reader(Trainer):
+    """Reads every image and writes a file."""
+
+    name = "reader"
+
+    def train(self, job):
+        count = sum(1 for _ in job.dataset.pictures(strict=True))
+        job.out.write_text("weights")
+        return {"images": count}
+
+
+def trained(registry, uri, out):
+    """The hashes that ``train`` writes beside what it makes."""
+    part = "domain:shapes?first=300" if uri == "domain:shapes" else refined(uri, split="train")
+    record = train(registry, Reader(), part, str(out), Networks(device="cpu"))
+    found = training_images.read(training_images.beside(out))
+    assert record["images"] == len(found) > 0
+    return found
+
+
+def explained(registry, uri, part):
+    """The hashes of what ``explain URI --split PART`` is about."""
+    if uri == "domain:shapes":
+        return {one.digest for k in range(20) for one in gather(Request(images=(f"shapes:{k}",)), registry)}
+    return {one.digest for one in gather(Request(images=(refined(uri, split=part),)), registry)}
+
+
+def benchmarked(registry, uri, part):
+    """The hashes of what ``bench`` (or the search of ``tune``) is about."""
+    suite = suite_of({**OPTIONS, "suite": None, "data": uri, "metrics": (), "split": part})
+    data = open_data(suite.protocol.data, registry)
+    count = min(data.length(suite.protocol.split), 50 if uri == "domain:shapes" else COUNT)
+    return {digest_of(data, k, suite.protocol.split) for k in range(count)}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_parts_are_disjoint_by_hash_across_commands(registry, tmp_path, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace())
+    make, divided = SOURCES[name]
+    (tmp_path / "data").mkdir()
+    uri = make(tmp_path / "data", divided)
+    train_ = trained(registry, uri, tmp_path / "weights")
+    selection, test = (benchmarked(registry, uri, part) for part in ("validation", "test"))
+    default = benchmarked(registry, uri, None)
+    shown = explained(registry, uri, "test")
+    assert all((train_, selection, test, shown)) and default == test
+    assert not train_ & test and not train_ & selection and not selection & test
+    assert not shown & train_ and not shown & selection
+    if uri == "domain:shapes":
+        assert shown < test
+        return
+    assert shown == test and explained(registry, uri, "validation") == selection
+    assert explained(registry, uri, "train") == train_ and len(train_ | selection | test) == COUNT
+    if divided:
+        by_hash = {PARTS[part]: sum(own == part for own in DECLARED) for part in ("train", "val", "test")}
+        assert by_hash == {"train": len(train_), "validation": len(selection), "test": len(test)}
+
+
+def test_options_say_in_bench_what_they_say_in_explain(registry, tmp_path):
+    for k in range(COUNT):
+        save(tmp_path / "abc"[k % 3] / f"p{k // 4}-{k}.png", k)
+    asked = {**OPTIONS, "group_by": "p(\\d+)-", "crop": "square", "classes": "a,b", "split": "validation"}
+    suite = suite_of({**asked, "suite": None, "data": f"folder:{tmp_path}", "metrics": ()})
+    assert suite.protocol.split == "validation"
+    data = open_data(suite.protocol.data, registry)
+    uri = refined(f"folder:{tmp_path}", split="validation", group="p(\\d+)-", crop="square", classes="a,b")
+    wanted = {one.picture.digest for one in gather(Request(images=(uri,)), registry)}
+    found = [data.sample(k, "validation").pixels for k in range(data.length("validation"))]
+    assert {one.shape for one in found} == {(12, 12, 3)} and len(found) == len(wanted) > 0
+    plain = refined(f"folder:{tmp_path}", split="validation", group="p(\\d+)-", classes="a,b")
+    decoded = {digest_of(data, k, "validation") for k in range(len(found))}
+    assert decoded == {one.digest for one in gather(Request(images=(plain,)), registry)}  # known again uncut
+    assert suite_of({**OPTIONS, "suite": None, "data": f"{plain}", "split": "train", "metrics": ()}).protocol.split == (
+        "validation"  # what a URI says itself stays
+    )
+    with pytest.raises(UsageError, match="--crop is about folder:DIR"):
+        suite_of({**OPTIONS, "suite": "smoke", "data": None, "metrics": (), "crop": "pad"})
+
+
+def network(path):
+    """A classifier that decides by brightness, as a file."""
+    save_file(
+        {"weight": torch.tensor([[1.0], [-1.0]])},
+        str(path),
+        {"arch": "none", "labels": json.dumps(["a", "b"])},
+    )
+    return path
+
+
+@cache
+def brightness():
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+
+
+@pytest.fixture
+def classifier(tmp_path, monkeypatch):
+    """A classifier in a folder with a record of the images of ``train`` and of ``count`` images of ``test``."""
+    (tmp_path / "bright.py").write_text(
+        "import numpy as np\n"
+        "def ask(images):\n"
+        "    p = np.asarray(images).mean((1, 2, 3))\n"
+        "    return np.stack([p, 1 - p], 1)\n"
+        'ask.labels = ("a", "b")\n'
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "python:bright:ask"
+    sys.modules.pop("bright", None)
