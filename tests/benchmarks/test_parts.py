@@ -1,30 +1,23 @@
 """The same parts in every command: no image of one part, by its hash, is in another part anywhere."""
 
-import json
 import sys
 import types
-from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import save_file
-from torch import nn
 
 from counterlens.benchmarks.data import digest_of, open_data
 from counterlens.benchmarks.plan import plan
-from counterlens.benchmarks.suite import of_data
 from counterlens.cli.bench import suite_of
 from counterlens.core import training_images
 from counterlens.core.datasets import PARTS, refined
-from counterlens.core.engine import Session
+from counterlens.core.engine import Session, explain
 from counterlens.core.errors import UsageError
 from counterlens.core.pieces import Trainer
-from counterlens.core.prepare import prepare
 from counterlens.core.request import Request, gather
+from counterlens.core.testing import tiny
 from counterlens.core.training import Networks, train
 
 COUNT = 120
@@ -185,31 +178,73 @@ def test_options_say_in_bench_what_they_say_in_explain(registry, tmp_path):
         suite_of({**OPTIONS, "suite": "smoke", "data": None, "metrics": (), "crop": "pad"})
 
 
-def network(path):
-    """A classifier that decides by brightness, as a file."""
-    save_file(
-        {"weight": torch.tensor([[1.0], [-1.0]])},
-        str(path),
-        {"arch": "none", "labels": json.dumps(["a", "b"])},
-    )
-    return path
-
-
-@cache
-def brightness():
-    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+@pytest.fixture
+def lights(tmp_path):
+    """Dark and light pictures."""
+    rng = np.random.default_rng(0)
+    for name, low in (("dark", 0), ("light", 90)):
+        (tmp_path / "lights" / name).mkdir(parents=True)
+        for k in range(60):
+            pixels = rng.integers(low, low + 160, (20, 24, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "lights" / name / f"{k}.png")
+    return f"folder:{tmp_path}/lights"
 
 
 @pytest.fixture
-def classifier(tmp_path, monkeypatch):
-    """A classifier in a folder with a record of the images of ``train`` and of ``count`` images of ``test``."""
-    (tmp_path / "bright.py").write_text(
-        "import numpy as np\n"
-        "def ask(images):\n"
-        "    p = np.asarray(images).mean((1, 2, 3))\n"
-        "    return np.stack([p, 1 - p], 1)\n"
-        'ask.labels = ("a", "b")\n'
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield "python:bright:ask"
-    sys.modules.pop("bright", None)
+def selector(registry, lights, tmp_path):
+    """A classifier trained on the training part, its pictures cut, and the hashes of what it saw."""
+    trainer = registry.make("trainer", "classifier arch=small-cnn:4 size=16 epochs=3 lr=0.01 jitter=0.1")
+    train(registry, trainer, f"{lights}?split=train&crop=square", str(tmp_path / "out"), Networks(device="cpu"))
+    folders = [tmp_path / "out" / role for role in ("selector", "judge")]
+    selected, judged = (training_images.read(folder / training_images.NAME) for folder in folders)
+    assert selected and judged and not selected & judged
+    assert selected | judged == explained(registry, lights, "train")
+    return f"ensemble:{tmp_path}/out/selector", selected
+
+
+def planned(registry, uri, classifier, split, **how):
+    changes = {key: how.pop(key) for key in ("model", "judge") if key in how}
+    asked = {**OPTIONS, "suite": None, "data": uri, "metrics": ("l1",), "split": split, "classifier": classifier}
+    suite = suite_of({**asked, **changes})
+    return plan(suite, how.pop("rows", ["identity"]), Session(registry), device="cpu", controls=(), **how)
+
+
+def test_a_classifier_is_not_benchmarked_on_its_training_images(registry, lights, selector):
+    classifier, seen = selector
+    fresh = planned(registry, lights, classifier, "test")
+    assert len(fresh.jobs) > 5 and not fresh.notes and not {job.digest for job in fresh.jobs} & seen
+    words = rf"the classifier {classifier} was trained on {len(seen)} of the \d+ images \(\w+/\d+.png.*--force"
+    with pytest.raises(UsageError, match=words):
+        planned(registry, lights, classifier, "train")
+    with pytest.raises(UsageError, match=f"the judge {classifier} was trained on {len(seen)} of"):
+        planned(registry, lights, classifier.replace("selector", "judge"), "train", judge=classifier)
+    forced = planned(registry, lights, classifier, "train", force=True)
+    (note,) = forced.manifest()["notes"]
+    assert f"trained on {len(seen)} of the {len(forced.jobs)} images" in note and "not about new images" in note
+
+
+def test_a_pipeline_is_not_benchmarked_on_its_training_images(registry, lights, selector, tmp_path):
+    model = tiny("ddpm", tmp_path / "models" / "ddpm")
+    test = explained(registry, lights, "test")
+    how = {"model": str(model), "rows": ["reconstruct"], "steps": 2}
+    planned(registry, lights, selector[0], "test", **how)
+    training_images.write(tmp_path / "models", test, lights)  # as of train backbone, which trains several
+    with pytest.raises(UsageError, match=rf"the pipeline {model} was trained on (\d+) of the \1 images"):
+        planned(registry, lights, selector[0], "test", **how)
+    (tmp_path / "models" / training_images.NAME).write_text("{}")
+    with pytest.raises(UsageError, match="not a record of training images"):
+        planned(registry, lights, selector[0], "test", **how)
+
+
+def test_explain_says_which_images_are_training_images(registry, lights, selector, tmp_path):
+    classifier, seen = selector
+    model = tiny("ddpm", tmp_path / "ddpm")
+    how = {"method": "reconstruct", "steps": 2, "model": str(model), "classifier": classifier, "force": True}
+    for part, cut in (("train", ""), ("train", "&crop=pad"), ("test", "")):
+        request = Request(images=(f"{lights}?split={part}&first=8{cut}",), **how)
+        hashes = [one.digest for one in gather(request, registry)]
+        records = list(explain(request, registry, out=tmp_path / "runs"))
+        known = [["classifier"] if digest in seen else None for digest in hashes]
+        assert [record.get("trained_on") for record in records] == known
+        noted = [any("a training image of the classifier" in note for note in r["notes"]) for r in records]
+        assert noted == [h in seen for h in hashes] and any(noted) == (part == "train")

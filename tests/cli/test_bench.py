@@ -1,9 +1,16 @@
 """``counterlens bench`` on the embedded shapes, with controls only: no pipeline is loaded."""
 
 import json
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.torch import save_file
+
+from counterlens.core import training_images
+from counterlens.core.digest import image_digest
+from counterlens.plugins.classifiers.small_cnn import build
 
 
 @pytest.fixture
@@ -57,7 +64,10 @@ def test_damaged_items_are_done_again(bench):
         (("--metric", "l3"), "unknown metric 'l3'"),
         (("--data", "domain:shapes", "--suite", "smoke"), "not both"),
         (("--data", "domain:shape"), "did you mean 'shapes'"),
-        (("--data", "nowhere:x"), "unknown data scheme"),
+        (("--data", "nowhere:x"), "unknown data scheme 'nowhere': known: csv, domain, folder, hf, npz"),
+        (("--data", "domain:shapes", "--crop", "pad"), "--crop is about folder:DIR"),
+        (("--data", "domain:shapes", "--split", "all"), "unknown split of domain 'shapes' 'all'"),
+        (("--data", "domain:shapes?first=3"), "unknown option 'first'"),
         (("--suite", "none.yaml"), "No such file"),
     ],
 )
@@ -165,3 +175,56 @@ def test_metrics_outside_a_map_see_the_map_of_the_item(bench):
     cells = {row["metric"]: row for row in done.rows[-1]["rows"]}
     assert cells["kept_max"]["value"] == 0 and cells["kept_max"]["nan"] == 0
     assert 0 <= cells["leakage"]["value"] < 0.02
+
+
+@pytest.fixture
+def parts(tmp_path, monkeypatch):
+    """An archive of declared parts, a black box that decides by brightness, and pixels of the test part."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", 60), ("val", 12), ("test", 24)):
+        labels = np.arange(count) % 2
+        pixels = rng.integers(0, 100, (count, 12, 12)) + 120 * labels[:, None, None]
+        arrays[f"{part}_images"] = pixels.astype(np.uint8)
+        arrays[f"{part}_labels"] = labels
+    np.savez(tmp_path / "a.npz", **arrays)
+    (tmp_path / "bright.py").write_text(
+        "import numpy as np\n"
+        "def ask(images):\n"
+        "    p = np.asarray(images).mean((1, 2, 3))\n"
+        "    return np.stack([1 - p, p], 1)\n"
+        'ask.labels = ("0", "1")\n'
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    yield [image_digest(np.repeat(one[..., None], 3, -1)) for one in arrays["test_images"]]
+    sys.modules.pop("bright", None)
+
+
+ARCHIVE = ("--data", "npz:a.npz", "--classifier", "python:bright:ask", "--methods", "identity", "--controls", "none",
+           "--metric", "l1", "--workers", 1, "--json")  # fmt: skip
+
+
+def test_a_declared_test_part_is_what_is_benchmarked(parts, cli):
+    done = cli("bench", *ARCHIVE, "--limit", 50)
+    assert done.code == 0, done.err
+    manifest = json.loads((Path(done.rows[-1]["run"]) / "manifest.json").read_text())
+    assert sorted(job["digest"] for job in manifest["images"]) == sorted(parts)
+    other = cli("bench", *ARCHIVE, "--split", "validation").rows[-1]
+    assert other["protocol"]["split"] == "validation" and other["asked"] == 12
+
+
+def test_training_images_are_refused_unless_forced_and_then_said(parts, cli):
+    training_images.write(Path("judge.safetensors"), parts[:2], "npz:a.npz")
+    network = build("4", 2)
+    about = {"arch": "small-cnn:4", "labels": "0,1", "size": "16"}
+    save_file(network.state_dict(), "judge.safetensors", about)
+    judged = (*ARCHIVE, "--judge", "file:judge.safetensors")
+    refused = cli("bench", *judged)
+    assert refused.code == 2 and "the judge file:judge.safetensors was trained on 2 of the 24 images" in refused.err
+    assert not Path("runs").exists()
+    done = cli("bench", *judged, "--force")
+    assert done.code == 0, done.err
+    (note,) = done.rows[-1]["notes"]
+    assert "was trained on 2 of the 24 images" in note and note.endswith("(--force)")
+    assert "was trained on 2 of the 24 images" in (Path(done.rows[-1]["run"]) / "report.html").read_text()

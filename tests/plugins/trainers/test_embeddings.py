@@ -2,7 +2,7 @@
 
 import pytest
 
-from counterlens.core import embeddings
+from counterlens.core import embeddings, training_images
 from counterlens.core.errors import PlanError, UsageError
 from counterlens.core.testing import tiny
 
@@ -11,6 +11,7 @@ def test_a_file_and_a_table(run, folder, tmp_path):
     model = tiny("kandinsky22", tmp_path / "model")
     record, notes = run("embeddings directions=all batch=7", folder, "e.safetensors", model)
     found = embeddings.load(tmp_path / "e.safetensors")
+    assert training_images.beside(tmp_path / "e.safetensors").name == "e.safetensors.training_images.json"
     assert record["classes"] == found.counts() == {"dark": 20, "light": 20} and found.vectors.shape == (40, 8)
     rows = {row["direction"]: row for row in record["directions"]}
     assert {"mean-difference", "matched", "lda", "logistic", "neighbours", "pca-cleaned", "svd"} == set(rows)
