@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from counterlens.core.engine import Session
     from counterlens.core.registry import Registry
 
+REAL = {"nearest-real", "real"}  # controls that show training images
 NAMED = 5  # images that a line names
 FORCE = "--force goes on, and says so in the report"
 
@@ -98,6 +99,8 @@ def plan(
         name="first", picture=_picture(first, suite.protocol), domain=_domain(suite.protocol), label=first.label
     )
     found = entries(methods, chosen, suite.protocol, registry, asked, **how)
+    if REAL & {entry.name for entry in found}:
+        _check_gallery(data, suite.protocol)
     suite, notes = measure.checked(suite, registry, skip_unavailable)
     with ExitStack() as stack:
         classifier = session.classifier(stack, suite.protocol.classifier, device)
@@ -111,6 +114,15 @@ def plan(
         notes = [*notes, *(f"{line}: the numbers are not about new images (--force)" for line in seen)]
     items = {e.name: tuple(e.item(job, suite.protocol, name) for job in images) for e in found if not e.skipped}
     return Plan(suite, tuple(found), tuple(images), items, device, tuple(notes))
+
+
+def _check_gallery(data: Any, protocol: Protocol) -> None:
+    """Whether there are training images for the controls that choose among them."""
+    try:
+        check_split(data, "train")
+    except UsageError as error:
+        named = " and ".join(sorted(REAL))
+        raise UsageError(f"{error}; {named} choose among training images: leave them out with --controls") from None
 
 
 def trained_on(

@@ -2,6 +2,7 @@
 
 import sys
 import types
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,10 +13,12 @@ from counterlens.benchmarks.data import digest_of, open_data
 from counterlens.benchmarks.plan import plan
 from counterlens.cli.bench import suite_of
 from counterlens.core import training_images
-from counterlens.core.datasets import PARTS, refined
+from counterlens.core.datasets import PARTS, Dataset, Example, refined
 from counterlens.core.engine import Session, explain
 from counterlens.core.errors import UsageError
+from counterlens.core.hookspecs import hookimpl
 from counterlens.core.pieces import Trainer
+from counterlens.core.registry import load
 from counterlens.core.request import Request, gather
 from counterlens.core.testing import tiny
 from counterlens.core.training import Networks, train
@@ -157,6 +160,25 @@ def test_parts_are_disjoint_by_hash_across_commands(registry, tmp_path, monkeypa
         assert by_hash == {"train": len(train_), "validation": len(selection), "test": len(test)}
 
 
+class Stranger:
+    """A plugin's data that has no parts and does not divide itself: ``beside:x``."""
+
+    SCHEMES = ("beside",)
+
+    @hookimpl
+    def counterlens_open_dataset(self, uri):
+        if uri.startswith("beside:"):
+            rows = [(str(k), "ab"[LABELS[k]], f"p{k // 4}", partial(PIXELS.__getitem__, k)) for k in range(COUNT)]
+            return Dataset(uri, ("a", "b"), lambda: tuple(Example(*row) for row in rows), lambda: "content")
+
+
+def test_data_of_a_plugin_is_divided_alike(tmp_path):
+    registry = load(third_party=False, extra={"stranger": Stranger()})
+    train_ = trained(registry, "beside:x", tmp_path / "weights")
+    selection, test = (benchmarked(registry, "beside:x", part) for part in ("validation", "test"))
+    assert len(train_) + len(selection) + len(test) == len(train_ | selection | test) == COUNT
+
+
 def test_options_say_in_bench_what_they_say_in_explain(registry, tmp_path):
     for k in range(COUNT):
         save(tmp_path / "abc"[k % 3] / f"p{k // 4}-{k}.png", k)
@@ -221,6 +243,14 @@ def test_a_classifier_is_not_benchmarked_on_its_training_images(registry, lights
     forced = planned(registry, lights, classifier, "train", force=True)
     (note,) = forced.manifest()["notes"]
     assert f"trained on {len(seen)} of the {len(forced.jobs)} images" in note and "not about new images" in note
+
+
+def test_controls_of_real_images_need_a_training_part(registry, tmp_path, selector):
+    for k in range(4):
+        save(tmp_path / "lone" / "test" / ("dark", "light")[k % 2] / f"{k}.png", k)
+    planned(registry, f"folder:{tmp_path}/lone", selector[0], None)
+    with pytest.raises(UsageError, match=r"no split 'train'; it has test; nearest-real and real .* --controls"):
+        planned(registry, f"folder:{tmp_path}/lone", selector[0], None, rows=["real"])
 
 
 def test_a_pipeline_is_not_benchmarked_on_its_training_images(registry, lights, selector, tmp_path):
