@@ -87,6 +87,14 @@ def test_the_table_names_failures_and_the_report(cli, engine):
     assert "it broke" in end.err
 
 
+def test_the_table_marks_training_images(cli, engine):
+    engine(record(), record(image="b.png", trained_on=["classifier"]))
+    end = cli("explain", "a.png", "b.png")
+    assert "trained_on" in end.out and "1 of 2 are training images" in end.err
+    engine(record())
+    assert "trained_on" not in cli("explain", "a.png").out
+
+
 def test_what_was_finished_is_printed_before_a_failure(cli, engine):
     engine(record(), error=MissingError("no space left: free some"))
     end = cli("explain", "a.png", "--json")
