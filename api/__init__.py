@@ -8,34 +8,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from counterlens.core.classifier import Classifier, Contract
-    from counterlens.core.domain import Domain, Sample
-    from counterlens.core.engine import Session, explain
+    from counterlens.core.classifiers.classifier import Classifier, Contract
+    from counterlens.core.conditioning.captioner import Captioner
+    from counterlens.core.data.domain import Domain, Sample
+    from counterlens.core.diffusion.levels import Estimate
+    from counterlens.core.diffusion.step import Step
+    from counterlens.core.engine.prepare import prepare
+    from counterlens.core.engine.request import Request
+    from counterlens.core.engine.session import Session, explain
     from counterlens.core.errors import CounterlensError, MissingError, PlanError, RunFailed, UsageError
-    from counterlens.core.family import Family
-    from counterlens.core.hookspecs import hookimpl
-    from counterlens.core.levels import Estimate
-    from counterlens.core.methods import Method
-    from counterlens.core.metrics import ImageMetric, Pair, PictureMetric, RecordMetric, SetMetric
-    from counterlens.core.network import Step
-    from counterlens.core.pieces import (
-        Captioner,
-        Combiner,
-        Editor,
-        Guidance,
-        Inverter,
-        Masker,
+    from counterlens.core.metrics.metric import (
+        CounterfactualPair,
+        ImageMetric,
         Metric,
-        Regularizer,
-        Search,
+        PictureMetric,
+        RecordMetric,
+        SetMetric,
     )
-    from counterlens.core.pipeline import Pipeline
-    from counterlens.core.pool import Pool
-    from counterlens.core.prepare import prepare
-    from counterlens.core.problem import Problem, View
-    from counterlens.core.registry import Registry, load
-    from counterlens.core.request import Request
-    from counterlens.core.types import Scene
+    from counterlens.core.models.family import Family
+    from counterlens.core.models.pipeline import Pipeline
+    from counterlens.core.models.pool import Pool
+    from counterlens.core.plugin.hookspecs import hookimpl
+    from counterlens.core.plugin.registry import Registry, load_registry
+    from counterlens.core.problem.masker import Masker
+    from counterlens.core.problem.method import Method
+    from counterlens.core.problem.method_pieces import Combiner, Editor, Guidance, Inverter, Regularizer, Search
+    from counterlens.core.problem.problem import Problem
+    from counterlens.core.problem.scene import Scene
+    from counterlens.core.problem.view import View
 
 __version__ = "0.1.0"
 
@@ -48,7 +48,7 @@ _HOMES = {
     "hookspecs": ("hookimpl",),
     "levels": ("Estimate",),
     "methods": ("Method",),
-    "metrics": ("ImageMetric", "Pair", "PictureMetric", "RecordMetric", "SetMetric"),
+    "metrics": ("ImageMetric", "CounterfactualPair", "PictureMetric", "RecordMetric", "SetMetric"),
     "network": ("Step",),
     "pieces": (
         "Captioner",
@@ -88,7 +88,7 @@ __all__ = [
     "Method",
     "Metric",
     "MissingError",
-    "Pair",
+    "CounterfactualPair",
     "PictureMetric",
     "Pipeline",
     "PlanError",

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from counterlens.core.errors import MissingError, UsageError
-from counterlens.core.methods import Method, compose
-from counterlens.core.spec import parse
+from counterlens.core.pieces.spec import parse_spec
+from counterlens.core.problem.method import Method, compose
 
 if TYPE_CHECKING:
-    from counterlens.core.registry import Registry
+    from counterlens.core.plugin.registry import Registry
 
 SPEED = ("together", "batch")  # options that change what a result costs, not what it is
 LEAST, MOST = 0.25, 4.0  # a number is searched between these multiples of its default
@@ -100,7 +100,7 @@ def changed(method: Method, values: Mapping[Knob, float], registry: Registry) ->
     content = method.model_dump()
     for knob, value in values.items():
         text = content[knob.field] if knob.place < 0 else content[knob.field][knob.place]
-        name, options = parse(text)
+        name, options = parse_spec(text)
         kind = {"editors": "editor", "regularizers": "regularizer"}.get(knob.field, knob.field)
         now = getattr(registry.make(kind, text), knob.option)
         options[knob.option] = _written(now, value, knob.whole)
@@ -158,9 +158,9 @@ def objective(rows: Sequence[Mapping[str, Any]], weight: float) -> dict[str, flo
     return {"objective": flip - weight * l1, "flip_rate": flip, "l1": l1}
 
 
-def write(method: Method, path: Path) -> Path:
+def write_method(method: Method, path: Path) -> Path:
     """The method as a YAML file."""
-    from counterlens.core.files import explained, write_atomic
+    from counterlens.core.utils.files import explained, write_atomic
 
     text = yaml.safe_dump(method.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True)
     with explained(path):

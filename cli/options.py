@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from counterlens.core.registry import Registry
+    from counterlens.core.plugin.registry import Registry
 
 Decorator = Callable[[Any], Any]
 
@@ -93,7 +93,7 @@ DATA = ("split", "group_by", "classes", "crop", "trim_border", "first")
 
 def refine(uri: str, values: dict[str, Any], split: str = "") -> str:
     """The URI of labelled images with the options of ``data`` in it; ``split``: where none is given."""
-    from counterlens.core.datasets import refined
+    from counterlens.core.data.dataset import refined
 
     chosen = {
         "split": values["split"] or split,
@@ -138,9 +138,9 @@ run = together(
 @lru_cache(maxsize=1)
 def registry() -> Registry:
     """Everything installed, loaded once; broken plugins are named on stderr."""
-    from counterlens.core.registry import load
+    from counterlens.core.plugin.registry import load_registry
 
-    loaded = load()
+    loaded = load_registry()
     for plugin in loaded.plugins:
         if plugin.error:
             warn(f"plugin {plugin.name} ({plugin.distribution}) is broken and left out: {plugin.error}")

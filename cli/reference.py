@@ -69,10 +69,10 @@ def _value(option: click.Option) -> str:
 
 
 def _pieces() -> Iterator[str]:
-    from counterlens.core import describe
-    from counterlens.core.registry import load
+    from counterlens.core.plugin import describe
+    from counterlens.core.plugin.registry import load_registry
 
-    loaded = load(third_party=False)
+    loaded = load_registry(third_party=False)
     yield from (
         "Written `NAME key=value` on the command line and in YAML alike; see `counterlens pieces show NAME`.",
         "",

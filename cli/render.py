@@ -20,7 +20,7 @@ LULL = 10.0  # seconds between two progress lines where there is no terminal
 
 def emit_json(value: Any) -> None:
     """One object on one line of stdout; numbers that JSON does not have become null."""
-    from counterlens.core.files import plain
+    from counterlens.core.utils.files import plain
 
     click.echo(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
 
@@ -102,16 +102,16 @@ def _text(value: Any) -> str:
 
 
 @contextmanager
-def progress(quiet: bool) -> Iterator[Meter]:
+def progress(quiet: bool) -> Iterator[ProgressMeter]:
     """A callback ``(what, done, total)``: a bar on a terminal, else a line now and then; nothing for short work."""
-    meter = Meter(quiet)
+    meter = ProgressMeter(quiet)
     try:
         yield meter
     finally:
         meter.close()
 
 
-class Meter:
+class ProgressMeter:
     """Shows progress on stderr once two seconds have passed, also while nothing reports."""
 
     def __init__(self, quiet: bool) -> None:

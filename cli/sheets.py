@@ -3,15 +3,110 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from counterlens.cli import options
+from counterlens.core.workflows.explain_units import _tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.fans import Fan
-    from counterlens.core.looking import Cell
-    from counterlens.core.problem import Problem
+    from counterlens.core.classifiers.unit_table import UnitTable
+    from counterlens.core.h_space.apply import Cell
+    from counterlens.core.problem.problem import Problem
+    from counterlens.core.workflows.explain_units import (
+        Room,
+    )
+    from counterlens.core.workflows.strength_fan import Fan
+
+
+Row = tuple[str, "Tensor", Sequence[str], "Tensor | None"]  # title, [N,3,H,W] in [0,1], words, [N,1,H,W] in [0,1]
+
+
+def write_rows(path: Path, title: str, rows: Sequence[Row]) -> None:
+    """A row of pictures each; a map is laid over its picture, which is greyed so that the map shows."""
+    from matplotlib.figure import Figure
+
+    columns = max(len(images) for _, images, _, _ in rows)
+    figure = Figure(figsize=(1.3 * columns + 0.9, 1.55 * len(rows) + 0.3), dpi=120, layout="constrained")
+    figure.suptitle(title, fontsize=9)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (name, images, words, maps) in zip(axes, rows, strict=True):
+        for k, axis in enumerate(line):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.set_frame_on(False)
+            if k < len(images):
+                _draw(axis, images[k], words[k], None if maps is None else maps[k])
+        line[0].set_ylabel(name, fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save(figure, path)
+
+
+def _draw(axis: Any, image: Tensor, words: str, change: Tensor | None) -> None:
+    if change is not None:
+        image = image.mean(0, keepdim=True).expand(3, -1, -1) * 0.7 + 0.15
+    axis.imshow(image.permute(1, 2, 0).cpu().numpy(), interpolation="nearest", vmin=0, vmax=1)
+    if change is not None:
+        axis.imshow(
+            change[0].cpu().numpy(), cmap="inferno", vmin=0, vmax=1, alpha=0.65 * change[0].cpu().numpy() ** 0.5
+        )
+    if words:
+        axis.set_xlabel(words, fontsize=6)
+
+
+def write_top(path: Path, room: Room, table: UnitTable, unit: int, count: int) -> None:
+    """The top images of a unit above, and where it looks in them below."""
+    from counterlens.core.classifiers.unit_table import attribution
+
+    rows = table.top(unit, count)
+    images = _tensor([room.picture(table.names[k]) for k in rows])
+    maps = attribution(room.classifier, images, unit, table.layer)
+    said = [f"{table.labels[k]}\na = {float(table.values[k, unit]):.3g}" for k in rows]
+    write_rows(
+        path,
+        f"{table.layer}, unit {unit}",
+        [("top images", images, said, None), ("looks at", images, [""] * len(rows), maps)],
+    )
+
+
+def _show(
+    session: Any, found: dict[str, list[dict[str, Any]]], unit: int, layer: str, out: Path, how: dict[str, Any]
+) -> None:
+    """A sheet: less, the picture itself, more; and where the unit looks in each."""
+    import numpy as np
+    from PIL import Image
+
+    from counterlens.core.classifiers.unit_table import attribution
+    from counterlens.core.models.device import device_of
+
+    done = [[row for row in rows if row.get("picture")] for rows in found.values()]
+    if not done or not done[0]:
+        return
+    uri = how["classifier"] or options.registry().domain(done[0][0]["image"].split(":")[0]).classifier
+    sheet: list[Row] = []
+
+    def add(title: str, paths: list[Path], said: list[str]) -> None:
+        images = _tensor([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+        sheet.append((title, images, said, None))
+        sheet.append(("looks at", images, [""] * len(paths), attribution(classifier, images, unit, layer)))
+
+    with ExitStack() as stack:
+        classifier = session.classifier(stack, uri, device_of(how["device"]))
+        for sign, rows in sorted(zip(found, done, strict=True)):  # minus, plus
+            pictures = [Path(row["picture"]) for row in rows]
+            if len(sheet) < 2 and sign == "plus":
+                add("picture", [p.with_name("source.png") for p in pictures], _said(rows, "before"))
+            add({"minus": "less", "plus": "more"}[sign], pictures, _said(rows, "after"))
+            if sign == "minus":
+                add("picture", [p.with_name("source.png") for p in pictures], _said(rows, "before"))
+        write_rows(out / f"unit-{unit}-{'-'.join(found)}.png", f"{layer}, unit {unit}", sheet)
+
+
+def _said(rows: Sequence[dict[str, Any]], when: str) -> list[str]:
+    return [f"{row[f'class_{when}']}\na = {row[when]:.3g}" for row in rows]
 
 
 def write_fan(out: Path, made: Fan, problem: Problem, rows: list[dict[str, Any]]) -> None:
@@ -61,7 +156,7 @@ def _with_map(problem: Problem, change: Tensor) -> Problem:
 
 
 def _map_panels(figure: Any, axes: Any, problem: Problem) -> None:
-    from counterlens.core.fans import released
+    from counterlens.core.workflows.strength_fan import released
 
     scene = problem.scene
     assert scene.lock is not None and scene.change_map is not None
@@ -97,7 +192,7 @@ def _save(figure: Any, out: Path) -> None:
     """Whole or not at all."""
     from io import BytesIO
 
-    from counterlens.core.files import write_atomic
+    from counterlens.core.utils.files import write_atomic
 
     buffer = BytesIO()
     figure.savefig(buffer, format="png")

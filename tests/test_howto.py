@@ -5,13 +5,15 @@ import re
 import types
 from pathlib import Path
 
-from counterlens.core import registry as registries
-from counterlens.core.finding import Quest, find
-from counterlens.core.measuring import Context
-from counterlens.core.methods import compose
-from counterlens.core.metrics import evaluate
-from counterlens.core.plan import plan
-from counterlens.core.testing import failed_pair, grey, pair, tiny
+from counterlens.core.h_space.job import FindRequest
+from counterlens.core.metrics.context import Context
+from counterlens.core.metrics.evaluate import evaluate
+from counterlens.core.plugin import registry as registries
+from counterlens.core.problem.method import compose
+from counterlens.core.problem.plan import plan
+from counterlens.core.testing.pairs import failed_pair, grey, pair
+from counterlens.core.testing.tiny import tiny
+from counterlens.core.workflows.find_directions import find_directions
 
 PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "write-a-plugin.md"
 
@@ -25,7 +27,7 @@ def written(page: Path, name: str) -> types.ModuleType:
 
 
 def test_the_plugin_of_the_page_is_found_and_plans():
-    registry = registries.load(third_party=False, extra={"smooth": written(PAGE, "smooth")})
+    registry = registries.load_registry(third_party=False, extra={"smooth": written(PAGE, "smooth")})
     (mine,) = [p for p in registry.plugins if p.name == "smooth"]
     assert not mine.error and len(mine.hooks) == 3
     composition = compose(registry, registry.method("smooth-guided"))
@@ -34,7 +36,7 @@ def test_the_plugin_of_the_page_is_found_and_plans():
 
 
 def test_the_metric_of_the_page_measures():
-    registry = registries.load(third_party=False, extra={"warmth": written(PAGE, "warmth")})
+    registry = registries.load_registry(third_party=False, extra={"warmth": written(PAGE, "warmth")})
     metric = registry.make("metric", "warmth")
     redder = grey(0.5)
     redder[0] += 0.25
@@ -44,7 +46,7 @@ def test_the_metric_of_the_page_measures():
 
 
 def test_the_finder_of_the_page_finds(tmp_path):
-    registry = registries.load(third_party=False, extra={"brighter": written(PAGE, "brighter")})
-    quest = Quest(model=str(tiny("ddpm", tmp_path / "ddpm")), count=4, steps=2)
-    bank = find(registry, registry.make("finder", "brighter"), quest)
+    registry = registries.load_registry(third_party=False, extra={"brighter": written(PAGE, "brighter")})
+    quest = FindRequest(model=str(tiny("ddpm", tmp_path / "ddpm")), count=4, steps=2)
+    bank = find_directions(registry, registry.make("finder", "brighter"), quest)
     assert bank.names == ("brighter",) and bank.shape[0] == 2 and bank.shifts[0].delta.abs().max() > 0

@@ -139,7 +139,7 @@ def test_one_version():
 def test_the_root_folders_are_not_imported_by_accident():
     import sys
 
-    importlib.import_module("counterlens.core.registry")
+    importlib.import_module("counterlens.core.plugin.registry")
     assert not {name for name in FOLDERS if name in sys.modules and "site-packages" not in str(sys.modules[name])}
 
 

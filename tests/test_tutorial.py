@@ -12,9 +12,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from counterlens.cli.main import main
-from counterlens.core.datasets import open_dataset
-from counterlens.core.registry import load
-from counterlens.plugins.trainers import looking
+from counterlens.core.plugin.registry import load_registry, open_dataset
+from counterlens.plugins.trainers.backbones import preview
 
 PAGE = Path(__file__).parent.parent / "docs" / "tutorial" / "your-own-images.md"
 SMALL = {
@@ -53,8 +52,8 @@ def folder(tmp_path):
 def test_three_commands_from_folders_to_counterfactuals(folder, tmp_path, monkeypatch):
     torch.set_num_threads(1)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(looking, "SAMPLES", 2)
-    monkeypatch.setattr(looking, "STEPS", 2)
+    monkeypatch.setattr(preview, "SAMPLES", 2)
+    monkeypatch.setattr(preview, "STEPS", 2)
     assert len(commands()) == 3
     for words in commands():
         verb = words[1] if words[0] == "train" else words[0]
@@ -68,7 +67,9 @@ def test_three_commands_from_folders_to_counterfactuals(folder, tmp_path, monkey
     assert Image.open(records[0]["counterfactual"]).size == (32, 32)
     assert (Path(records[0]["counterfactual"]).parents[2] / "report.html").is_file()
     about = json.loads(Path("pipelines/backbone.json").read_text())
-    groups = [{e.group for e in open_dataset(load(third_party=False), uri).examples} for uri in _parts(about["data"])]
+    groups = [
+        {e.group for e in open_dataset(load_registry(third_party=False), uri).examples} for uri in _parts(about["data"])
+    ]
     assert not groups[0] & groups[1] and all(re.search(r"-(\d+)-", r["image"])[1] in groups[1] for r in records)
 
 

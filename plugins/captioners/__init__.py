@@ -1,6 +1,6 @@
 """Captioners that come with counterlens: words for a picture that name its class."""
 
-from counterlens.core.hookspecs import hookimpl
+from counterlens.core.plugin.hookspecs import hookimpl
 from counterlens.plugins.captioners.file import FileOf
 from counterlens.plugins.captioners.hf_vlm import HfVlm
 from counterlens.plugins.captioners.openflamingo import OpenFlamingo
@@ -14,6 +14,6 @@ def counterlens_captioners():
 
 @hookimpl
 def counterlens_doctor():
-    from counterlens.plugins.captioners.here import checks
+    from counterlens.plugins.captioners.requirements import checks
 
     return checks()

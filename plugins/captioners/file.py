@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from counterlens.core.conditioning.captioner import Captioner
 from counterlens.core.errors import UsageError
-from counterlens.core.pieces import Captioner
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from counterlens.core.request import Asked
+    from counterlens.core.data.source_image import SourceImage
 
 
 class FileOf(Captioner):
@@ -22,13 +22,13 @@ class FileOf(Captioner):
     name: ClassVar[str] = "file"
     path: str = Field(description="JSON lines with digest and caption")
 
-    def check(self, asked: Sequence[Asked]) -> None:
-        read(self.path)
+    def check(self, asked: Sequence[SourceImage]) -> None:
+        read_captions(self.path)
 
     def said(self, pictures: Sequence[np.ndarray], labels: Sequence[str], device: str = "cpu") -> list[str]:
-        from counterlens.core.digest import image_digest
+        from counterlens.core.utils.digest import image_digest
 
-        known, digests = read(self.path), [image_digest(picture) for picture in pictures]
+        known, digests = read_captions(self.path), [image_digest(picture) for picture in pictures]
         missing = [label for digest, label in zip(digests, labels, strict=True) if digest not in known]
         if missing:
             raise UsageError(
@@ -38,7 +38,7 @@ class FileOf(Captioner):
         return [known[digest] for digest in digests]
 
 
-def read(path: str) -> dict[str, str]:
+def read_captions(path: str) -> dict[str, str]:
     """{digest: caption}; UsageError for a file that is missing, or a line that is something else."""
     found = {}
     try:

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from counterlens.core.pieces import Captioner
-from counterlens.plugins.captioners.here import check_weights, opened
+from counterlens.core.conditioning.captioner import Captioner
+from counterlens.plugins.captioners.requirements import check_weights, opened
 from counterlens.plugins.captioners.template import checked, filled
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from counterlens.core.request import Asked
+    from counterlens.core.data.source_image import SourceImage
 
 
 class HfVlm(Captioner):
@@ -38,7 +38,7 @@ class HfVlm(Captioner):
     def _checked(cls, value: str) -> str:
         return checked(value)
 
-    def check(self, asked: Sequence[Asked]) -> None:
+    def check(self, asked: Sequence[SourceImage]) -> None:
         check_weights(self.model)
 
     def said(self, pictures: Sequence[np.ndarray], labels: Sequence[str], device: str = "cpu") -> list[str]:

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from counterlens.core.conditioning.captioner import Captioner
 from counterlens.core.errors import MissingError, UsageError
-from counterlens.core.pieces import Captioner
-from counterlens.plugins.captioners.here import EXTRA, check_weights, lacking
 from counterlens.plugins.captioners.hf_vlm import joined
+from counterlens.plugins.captioners.requirements import EXTRA, check_weights, lacking
 from counterlens.plugins.captioners.template import checked, filled
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from counterlens.core.request import Asked
+    from counterlens.core.data.source_image import SourceImage
 
 
 class OpenFlamingo(Captioner):
@@ -43,7 +43,7 @@ class OpenFlamingo(Captioner):
     def _checked(cls, value: str) -> str:
         return checked(value)
 
-    def check(self, asked: Sequence[Asked]) -> None:
+    def check(self, asked: Sequence[SourceImage]) -> None:
         if missing := lacking():
             raise MissingError(f"captioner openflamingo needs {', '.join(missing)}: {EXTRA}")
         check_weights(self.language)
@@ -53,7 +53,7 @@ class OpenFlamingo(Captioner):
         demonstrations(self.demos)
 
     def said(self, pictures: Sequence[np.ndarray], labels: Sequence[str], device: str = "cpu") -> list[str]:
-        from counterlens.plugins.captioners.flamingo import Flamingo
+        from counterlens.plugins.captioners.flamingo_model import Flamingo
 
         self.check(())
         model = Flamingo.open(self, device)
@@ -68,15 +68,15 @@ class OpenFlamingo(Captioner):
 
 def demonstrations(path: str) -> list[tuple[np.ndarray, str]]:
     """Pictures uint8 [H,W,3] with captions. UsageError for a picture that is told in two ways: one must be wrong."""
-    from counterlens.core.digest import image_digest
-    from counterlens.core.images import load
+    from counterlens.core.images.load import load_picture
+    from counterlens.core.utils.digest import image_digest
 
     if not path:
         return []
     file = Path(path).expanduser()
     try:
         lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        pairs = [(load(file.parent / one["image"]).pixels, " ".join(one["caption"].split())) for one in lines]
+        pairs = [(load_picture(file.parent / one["image"]).pixels, " ".join(one["caption"].split())) for one in lines]
     except OSError as error:
         raise UsageError(f"demonstrations {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):

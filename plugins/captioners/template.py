@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, field_validator
 
-from counterlens.core.phrases import article, names_of
-from counterlens.core.pieces import Captioner
+from counterlens.core.conditioning.captioner import Captioner
+from counterlens.core.conditioning.class_names import article, names_of
 
 if TYPE_CHECKING:
     import numpy as np

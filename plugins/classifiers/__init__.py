@@ -6,13 +6,13 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from counterlens.core.hookspecs import hookimpl
-from counterlens.core.uri import Uri, parse
+from counterlens.core.plugin.hookspecs import hookimpl
+from counterlens.core.utils.uri import Uri, parse_uri
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from counterlens.core.classifier import Classifier
+    from counterlens.core.classifiers.classifier import Classifier
 
 SCHEMES = ("timm", "torchvision", "hf", "clip", "file", "python", "ensemble")
 
@@ -31,7 +31,7 @@ def counterlens_architecture(name: str, classes: int) -> nn.Module | None:
 
 def open_classifier(uri: str, device: str = "cpu") -> Classifier | None:
     """The classifier, frozen, on ``device``; None for another scheme; UsageError or MissingError with what to do."""
-    parts = parse(uri)
+    parts = parse_uri(uri)
     if parts.scheme not in SCHEMES:
         return None
     if parts.scheme == "file" and (Path(parts.path).expanduser() / "config.json").is_file():

@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from counterlens.core.errors import MissingError, UsageError
-from counterlens.core.uri import Uri
+from counterlens.core.utils.uri import Uri
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.classifier import Classifier
-    from counterlens.core.contract import Contract
+    from counterlens.core.classifiers.classifier import Classifier
+    from counterlens.core.classifiers.preprocessing import Preprocessing
 
 TEMPLATE = "a photo of {}"
 
 
 def open_classifier(uri: Uri, device: str) -> Classifier:
     """Logits are CLIP's scaled cosine similarities of the image and ``template`` filled with every label."""
-    from counterlens.core.classifier import Classifier
-    from counterlens.core.contract import OPTIONS
+    from counterlens.core.classifiers.classifier import Classifier
+    from counterlens.core.classifiers.preprocessing import OPTIONS
 
     uri.only("template", "revision", *OPTIONS)
     labels, template = uri.names("labels"), uri.text("template", TEMPLATE)
@@ -47,7 +47,7 @@ def _load(uri: Uri) -> tuple[Any, Any, Any]:
     from safetensors import SafetensorError
     from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
-    from counterlens.core.weights import refuse_pickle
+    from counterlens.core.utils.weights import refuse_pickle
 
     folder, revision = Path(uri.path).expanduser(), uri.text("revision", "main")
     place = str(folder) if folder.is_dir() else uri.path
@@ -92,8 +92,8 @@ def _pooled(answer: Any) -> Any:
     return getattr(answer, "pooler_output", answer)
 
 
-def _contract(labels: tuple[str, ...], processor: Any, config: Any) -> Contract:
-    from counterlens.core.contract import Contract, square
+def _contract(labels: tuple[str, ...], processor: Any, config: Any) -> Preprocessing:
+    from counterlens.core.classifiers.preprocessing import Preprocessing, square
 
     size = square(config.vision_config.image_size)
-    return Contract(labels, size, tuple(processor.image_mean), tuple(processor.image_std), "bicubic-antialias")
+    return Preprocessing(labels, size, tuple(processor.image_mean), tuple(processor.image_std), "bicubic-antialias")

@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from counterlens.core.errors import UsageError
-from counterlens.core.uri import Uri
+from counterlens.core.utils.uri import Uri
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.classifier import Classifier
+    from counterlens.core.classifiers.classifier import Classifier
 
 
 def open_classifier(uri: Uri, device: str, open_one: Callable[[str, str], Classifier | None]) -> Classifier:
     """Every member keeps its own contract; labels must be the same, their order may differ."""
-    from counterlens.core.classifier import Classifier
-    from counterlens.core.contract import Contract
-    from counterlens.core.weights import existing
+    from counterlens.core.classifiers.classifier import Classifier
+    from counterlens.core.classifiers.preprocessing import Preprocessing
+    from counterlens.core.utils.weights import existing
 
     uri.only()
     folder = existing(uri.path)
@@ -51,7 +51,7 @@ def open_classifier(uri: Uri, device: str, open_one: Callable[[str, str], Classi
         f"{path.name}/{name}": net for path, m in zip(parts, members, strict=True) for name, net in m.modules.items()
     }
     salt = ",".join(member.digest for member in members)
-    return Classifier(str(uri), mean, Contract(labels), modules=modules, device=device, salt=salt).ready()
+    return Classifier(str(uri), mean, Preprocessing(labels), modules=modules, device=device, salt=salt).ready()
 
 
 def _is_model(path: Path) -> bool:

@@ -13,26 +13,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from counterlens.core.errors import UsageError
-from counterlens.core.uri import Uri
+from counterlens.core.utils.uri import Uri
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from counterlens.core.classifier import Classifier
-    from counterlens.core.contract import Contract
+    from counterlens.core.classifiers.classifier import Classifier
+    from counterlens.core.classifiers.preprocessing import Preprocessing
 
 
 def open_classifier(uri: Uri, device: str, architecture: Callable[[str, int], nn.Module]) -> Classifier:
     """``architecture(name, classes)`` builds the network that the file names."""
-    from counterlens.core.classifier import Classifier
-    from counterlens.core.contract import OPTIONS
-    from counterlens.core.weights import existing, fill, read, value_of
+    from counterlens.core.classifiers.classifier import Classifier
+    from counterlens.core.classifiers.preprocessing import OPTIONS
+    from counterlens.core.utils.weights import existing, fill, read_weights, value_of
 
     uri.only("arch", *OPTIONS)
     path = existing(uri.path)
     if path.is_dir():
         raise UsageError(f"{path} has no config.json: give a .safetensors file, or a folder saved by transformers")
-    tensors, metadata = read(path)
+    tensors, metadata = read_weights(path)
     about = {key: value_of(value) for key, value in metadata.items()} | _beside(path)
     about |= {key: uri.names(key) for key in ("labels",) if key in uri.options}
     about |= {key: uri.text(key) for key in ("arch",) if key in uri.options}
@@ -62,9 +62,9 @@ def _beside(path: Path) -> dict[str, Any]:
     return found
 
 
-def _contract(about: Mapping[str, Any], path: Path) -> Contract:
-    from counterlens.core.contract import Contract, square
-    from counterlens.core.weights import labels_of
+def _contract(about: Mapping[str, Any], path: Path) -> Preprocessing:
+    from counterlens.core.classifiers.preprocessing import Preprocessing, square
+    from counterlens.core.utils.weights import labels_of
 
     parts: dict[str, Any] = {"labels": labels_of(about["labels"])}
     try:
@@ -78,4 +78,4 @@ def _contract(about: Mapping[str, Any], path: Path) -> Contract:
         raise UsageError(f"{path}: size, mean or std cannot be read: {error}") from None
     if about.get("resize"):
         parts["resize"] = about["resize"]
-    return Contract(**parts)
+    return Preprocessing(**parts)

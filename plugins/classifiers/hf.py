@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from counterlens.core.errors import MissingError, UsageError
-from counterlens.core.uri import Uri
+from counterlens.core.utils.uri import Uri
 
 if TYPE_CHECKING:
-    from counterlens.core.classifier import Classifier
-    from counterlens.core.contract import Contract
+    from counterlens.core.classifiers.classifier import Classifier
+    from counterlens.core.classifiers.preprocessing import Preprocessing
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
@@ -19,8 +19,8 @@ def open_classifier(uri: Uri, device: str) -> Classifier:
     """Labels are the configuration's ``id2label``; size, mean and std the image processor's."""
     from transformers import AutoModelForImageClassification
 
-    from counterlens.core.classifier import Classifier
-    from counterlens.core.contract import OPTIONS
+    from counterlens.core.classifiers.classifier import Classifier
+    from counterlens.core.classifiers.preprocessing import OPTIONS
 
     uri.only("revision", *OPTIONS)
     _look(uri)
@@ -51,7 +51,7 @@ def _place(uri: Uri) -> str:
 
 def _look(uri: Uri) -> None:
     """A folder of that name must hold a configuration and safetensors weights."""
-    from counterlens.core.weights import PICKLES, refuse_pickle
+    from counterlens.core.utils.weights import PICKLES, refuse_pickle
 
     folder = Path(uri.path).expanduser()
     refuse_pickle(folder)
@@ -101,18 +101,18 @@ def _processor(uri: Uri, revision: str | None) -> Any:
 
 
 def _labels(config: Any) -> tuple[str, ...]:
-    from counterlens.core.contract import distinct
+    from counterlens.core.classifiers.preprocessing import distinct
 
     names = [str(config.id2label[index]) for index in sorted(config.id2label)]
     return distinct([f"not {names[0]}", names[0]] if len(names) == 1 else names)
 
 
-def _contract(uri: Uri, labels: tuple[str, ...], processor: Any, config: Any) -> Contract:
-    from counterlens.core.contract import Contract, square
+def _contract(uri: Uri, labels: tuple[str, ...], processor: Any, config: Any) -> Preprocessing:
+    from counterlens.core.classifiers.preprocessing import Preprocessing, square
 
     if processor is None:
         size = getattr(config, "image_size", None)
-        return Contract(labels, square(size) if size else None).overridden(uri)
+        return Preprocessing(labels, square(size) if size else None).overridden(uri)
     box = (
         dict((getattr(processor, "do_center_crop", False) and processor.crop_size) or processor.size or {})
         if _resizes(processor)
@@ -128,7 +128,7 @@ def _contract(uri: Uri, labels: tuple[str, ...], processor: Any, config: Any) ->
     factor = 255 * getattr(processor, "rescale_factor", 1 / 255) if getattr(processor, "do_rescale", True) else 255.0
     mean, std = tuple(m / factor for m in mean), tuple(s / factor for s in std)
     resize = "bicubic-antialias" if int(getattr(processor, "resample", 2) or 2) == 3 else "bilinear-antialias"
-    return Contract(labels, size, mean, std, resize).overridden(uri)
+    return Preprocessing(labels, size, mean, std, resize).overridden(uri)
 
 
 def _resizes(processor: Any) -> bool:

@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from counterlens.core.errors import UsageError, unknown
-from counterlens.core.uri import Uri
+from counterlens.core.utils.uri import Uri
 
 if TYPE_CHECKING:
-    from counterlens.core.classifier import Classifier
+    from counterlens.core.classifiers.classifier import Classifier
 
 
 def open_classifier(uri: Uri, device: str) -> Classifier:
     """A network gives gradients; a black box does not. Runs your code: open only what you trust."""
     from torch import nn
 
-    from counterlens.core.classifier import Classifier
-    from counterlens.core.contract import OPTIONS
+    from counterlens.core.classifiers.classifier import Classifier
+    from counterlens.core.classifiers.preprocessing import OPTIONS
 
     uri.only("outputs", *OPTIONS)
     module_name, _, name = uri.path.rpartition(":")
@@ -98,7 +98,7 @@ def _needs_arguments(found: Any) -> bool:
 
 
 def _contract(found: Any, uri: Uri) -> Any:
-    from counterlens.core.contract import Contract, square
+    from counterlens.core.classifiers.preprocessing import Preprocessing, square
 
     labels = uri.names("labels") or tuple(getattr(found, "labels", None) or ())
     if not labels:
@@ -109,7 +109,7 @@ def _contract(found: Any, uri: Uri) -> Any:
         value = getattr(found, key, None)
         if value is not None and not callable(value):
             parts[key] = tuple(value) if hasattr(value, "__iter__") else (float(value),) * 3
-    return Contract(tuple(labels), **parts).overridden(uri)
+    return Preprocessing(tuple(labels), **parts).overridden(uri)
 
 
 def _kind(found: Any, contract: Any, device: str) -> str:

@@ -5,26 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from counterlens.core.errors import MissingError, UsageError, unknown
-from counterlens.core.uri import Uri
+from counterlens.core.utils.uri import Uri
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from counterlens.core.classifier import Classifier
+    from counterlens.core.classifiers.classifier import Classifier
 
 
 def open_classifier(uri: Uri, device: str) -> Classifier:
     """Size, mean and std are those of timm's data configuration; labels those of ImageNet unless given."""
-    from counterlens.core.classifier import Classifier
-    from counterlens.core.contract import OPTIONS
-    from counterlens.core.weights import fill, labels_in, read
+    from counterlens.core.classifiers.classifier import Classifier
+    from counterlens.core.classifiers.preprocessing import OPTIONS
+    from counterlens.core.utils.weights import fill, labels_in, read_weights
 
     uri.only("weights", *OPTIONS)
     weights = uri.text("weights")
     if not weights:
         model = _pretrained(uri)
         return Classifier.of(model, _contract(model, _labels(uri, model), uri), str(uri), device)
-    tensors, metadata = read(weights)
+    tensors, metadata = read_weights(weights)
     labels = uri.names("labels") or labels_in(metadata)
     if not labels:
         raise UsageError(f"{uri}: your own weights need their labels: add &labels=a,b,… in the order of the outputs")
@@ -44,7 +44,7 @@ def build(name: str, classes: int) -> nn.Module:
 def _known(name: str) -> None:
     import timm
 
-    from counterlens.core.contract import closest
+    from counterlens.core.classifiers.preprocessing import closest
 
     if not timm.is_model(name):
         raise unknown("timm model", name, closest(name, timm.list_models()))
@@ -70,7 +70,7 @@ def _pretrained(uri: Uri) -> nn.Module:
 def _labels(uri: Uri, model: Any) -> tuple[str, ...]:
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
-    from counterlens.core.contract import distinct
+    from counterlens.core.classifiers.preprocessing import distinct
 
     if given := uri.names("labels"):
         return given
@@ -84,10 +84,10 @@ def _labels(uri: Uri, model: Any) -> tuple[str, ...]:
 def _contract(model: Any, labels: tuple[str, ...], uri: Uri) -> Any:
     from timm.data import resolve_data_config
 
-    from counterlens.core.contract import Contract
+    from counterlens.core.classifiers.preprocessing import Preprocessing
 
     config = resolve_data_config({}, model=model)
     mean, std = tuple(config["mean"]), tuple(config["std"])
     resize = "bicubic-antialias" if config["interpolation"] == "bicubic" else "bilinear-antialias"
     height, width = config["input_size"][-2:]
-    return Contract(labels, (height, width), mean, std, resize, config["input_size"][0]).overridden(uri)
+    return Preprocessing(labels, (height, width), mean, std, resize, config["input_size"][0]).overridden(uri)

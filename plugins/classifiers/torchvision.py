@@ -9,19 +9,19 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from counterlens.core.errors import MissingError, UsageError, unknown
-from counterlens.core.uri import Uri
+from counterlens.core.utils.uri import Uri
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from counterlens.core.classifier import Classifier
+    from counterlens.core.classifiers.classifier import Classifier
 
 
 def open_classifier(uri: Uri, device: str) -> Classifier:
     """Categories, size, mean and std are those of the published weights; yours need ``labels``."""
-    from counterlens.core.classifier import Classifier
-    from counterlens.core.contract import OPTIONS
-    from counterlens.core.weights import fill, labels_in, read
+    from counterlens.core.classifiers.classifier import Classifier
+    from counterlens.core.classifiers.preprocessing import OPTIONS
+    from counterlens.core.utils.weights import fill, labels_in, read_weights
 
     uri.only("weights", *OPTIONS)
     published, given = _published(uri.path), uri.text("weights")
@@ -30,7 +30,7 @@ def open_classifier(uri: Uri, device: str) -> Classifier:
         model = build(uri.path, len(entry.meta["categories"]))
         _load(model, entry, uri)
         return Classifier.of(model, _contract(entry, entry.meta["categories"], uri), str(uri), device)
-    tensors, metadata = read(given)
+    tensors, metadata = read_weights(given)
     labels = uri.names("labels") or labels_in(metadata)
     if not labels:
         raise UsageError(f"{uri}: your own weights need their labels: add &labels=a,b,… in the order of the outputs")
@@ -52,7 +52,7 @@ def _published(name: str) -> Any:
     """The enum of the model's published weights."""
     import torchvision.models as models
 
-    from counterlens.core.contract import closest
+    from counterlens.core.classifiers.preprocessing import closest
 
     known = models.list_models(module=models)
     if name not in known:
@@ -83,9 +83,9 @@ def _load(model: nn.Module, entry: Any, uri: Uri) -> None:
 
 
 def _contract(entry: Any, labels: Any, uri: Uri) -> Any:
-    from counterlens.core.contract import Contract, distinct, square
+    from counterlens.core.classifiers.preprocessing import Preprocessing, distinct, square
 
     transforms = entry.transforms()
     resize = "bicubic-antialias" if transforms.interpolation.value == "bicubic" else "bilinear-antialias"
     size, mean, std = square(transforms.crop_size), tuple(transforms.mean), tuple(transforms.std)
-    return Contract(distinct(labels), size, mean, std, resize).overridden(uri)
+    return Preprocessing(distinct(labels), size, mean, std, resize).overridden(uri)

@@ -1,6 +1,6 @@
 """Combiners that come with counterlens."""
 
-from counterlens.core.hookspecs import hookimpl
+from counterlens.core.plugin.hookspecs import hookimpl
 from counterlens.plugins.combiners.cfg import Cfg
 
 

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from counterlens.core.pieces import Combiner
+from counterlens.core.problem.method_pieces import Combiner
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.network import Step
+    from counterlens.core.diffusion.step import Step
 
 
 class Cfg(Combiner):

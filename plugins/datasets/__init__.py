@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from counterlens.core.hookspecs import hookimpl
-from counterlens.core.uri import parse
+from counterlens.core.plugin.hookspecs import hookimpl
+from counterlens.core.utils.uri import parse_uri
 
 if TYPE_CHECKING:
-    from counterlens.core.datasets import Dataset
+    from counterlens.core.data.dataset import Dataset
 
 SCHEMES = {"csv": "tables", "npz": "arrays", "hf": "rows"}
 
@@ -17,7 +17,7 @@ SCHEMES = {"csv": "tables", "npz": "arrays", "hf": "rows"}
 @hookimpl
 def counterlens_open_dataset(uri: str) -> Dataset | None:
     """The data set behind a URI of ``SCHEMES``, else None."""
-    parts = parse(uri)
+    parts = parse_uri(uri)
     if parts.scheme not in SCHEMES:
         return None
     return importlib.import_module(f"{__name__}.{SCHEMES[parts.scheme]}").open_dataset(parts)

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from counterlens.core.datasets import PARTS, Dataset
-from counterlens.core.digest import image_digest
+from counterlens.core.data.dataset import PARTS, Dataset
+from counterlens.core.data.selection import COMMON, ListedImage, dataset_of, refuse_shared, shared
 from counterlens.core.errors import UsageError
-from counterlens.core.listing import COMMON, Row, dataset_of, refuse_shared, shared
-from counterlens.core.uri import Uri
+from counterlens.core.utils.digest import image_digest
+from counterlens.core.utils.uri import Uri
 
 
 def open_dataset(uri: Uri) -> Dataset:
@@ -44,7 +44,7 @@ def open_dataset(uri: Uri) -> Dataset:
     return dataset_of(uri, _apart(uri, rows), order)
 
 
-def _apart(uri: Uri, rows: list[Row]) -> list[Row]:
+def _apart(uri: Uri, rows: list[ListedImage]) -> list[ListedImage]:
     """The rows without an image in two parts: one of the test part is refused, one that is in train and in validation
     (published archives have some) stays in train alone."""
     twins = shared(rows)
@@ -81,7 +81,7 @@ def _text(path: Path, label: Any, names: tuple[str, ...]) -> str:
     return names[int(label)]
 
 
-def _rows(prefix: str, images: np.ndarray, labels: list[str], groups: list[str], path: Path) -> Iterator[Row]:
+def _rows(prefix: str, images: np.ndarray, labels: list[str], groups: list[str], path: Path) -> Iterator[ListedImage]:
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] not in (1, 3)):
         raise UsageError(
             f"{path}: images of the shape {list(images.shape)}: [N,H,W], [N,H,W,1] or [N,H,W,3] are needed"
@@ -89,7 +89,7 @@ def _rows(prefix: str, images: np.ndarray, labels: list[str], groups: list[str],
     part = PARTS.get(prefix, "")
     for k, (picture, label, group) in enumerate(zip(images, labels, groups, strict=True)):
         name = f"{prefix}{k:06d}"
-        yield Row(
+        yield ListedImage(
             f"{label}/{name}", label, name, partial(_pixels, picture, path), partial(image_digest, picture), part, group
         )
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from counterlens.core.datasets import PARTS, Dataset
-from counterlens.core.digest import digest
+from counterlens.core.data.dataset import PARTS, Dataset
+from counterlens.core.data.selection import COMMON, ListedImage, dataset_of
 from counterlens.core.errors import MissingError, UsageError, unknown
-from counterlens.core.listing import COMMON, Row, dataset_of
-from counterlens.core.uri import Uri
+from counterlens.core.utils.digest import digest
+from counterlens.core.utils.uri import Uri
 
 
 def open_dataset(uri: Uri) -> Dataset:
@@ -52,7 +52,7 @@ def _load(uri: Uri) -> dict[str, Any]:
     return dict(found) if isinstance(found, dict) else {"": found}
 
 
-def _rows(uri: Uri, part: str, table: Any, columns: dict[str, str], names: Any) -> Iterator[Row]:
+def _rows(uri: Uri, part: str, table: Any, columns: dict[str, str], names: Any) -> Iterator[ListedImage]:
     labels = table[columns["label"]]
     own = uri.text("group") in table.column_names
     groups = [str(group) for group in table[uri.text("group")]] if own else [""] * len(labels)
@@ -60,7 +60,9 @@ def _rows(uri: Uri, part: str, table: Any, columns: dict[str, str], names: Any) 
     for k, (label, group) in enumerate(zip(labels, groups, strict=True)):
         text, name = names[label] if names else str(label), f"{part}{k:06d}"
         read = partial(_pixels, table, k, columns["image"])
-        yield Row(f"{text}/{name}", text, name, read, partial(digest, [print_of, k]), PARTS.get(part, ""), group)
+        yield ListedImage(
+            f"{text}/{name}", text, name, read, partial(digest, [print_of, k]), PARTS.get(part, ""), group
+        )
 
 
 def _pixels(table: Any, k: int, column: str) -> np.ndarray:

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from counterlens.core.datasets import PARTS, Dataset
+from counterlens.core.data.dataset import PARTS, Dataset
+from counterlens.core.data.selection import COMMON, ListedImage, dataset_of, refuse_shared, shared
 from counterlens.core.errors import UsageError, unknown
-from counterlens.core.folders import pixels, stamp
-from counterlens.core.listing import COMMON, Row, dataset_of, refuse_shared, shared
-from counterlens.core.uri import Uri
+from counterlens.core.utils.uri import Uri
+from counterlens.plugins.datasets.folder import pixels, stamp
 
 COLUMNS = {
     "image": ("image", "file", "filename", "path", "image_path"),
@@ -66,7 +66,7 @@ def _column(uri: Uri, key: str, heading: list[str]) -> str | None:
     return next((lower[name] for name in COLUMNS[key] if name in lower), None)
 
 
-def _rows(table: Path, columns: dict[str, str | None], lines: list[dict[str, str]]) -> Iterator[Row]:
+def _rows(table: Path, columns: dict[str, str | None], lines: list[dict[str, str]]) -> Iterator[ListedImage]:
     for line in lines:
         cells = {key: line.get(name or "", "").strip() for key, name in columns.items()}
         if not (cells["image"] and cells["label"]):
@@ -76,7 +76,7 @@ def _rows(table: Path, columns: dict[str, str | None], lines: list[dict[str, str
         read, mark = partial(pixels, path), partial(stamp, path)
         part = PARTS.get(cells["part"].lower(), cells["part"])
         size = partial(_size, path)
-        yield Row(cells["image"], cells["label"], cells["image"], read, mark, part, cells["group"], size)
+        yield ListedImage(cells["image"], cells["label"], cells["image"], read, mark, part, cells["group"], size)
 
 
 def _size(path: Path) -> int | str:

@@ -1,6 +1,6 @@
 """Directions that come with counterlens."""
 
-from counterlens.core.hookspecs import hookimpl
+from counterlens.core.plugin.hookspecs import hookimpl
 from counterlens.plugins.directions.lda import Lda
 from counterlens.plugins.directions.logistic import Logistic
 from counterlens.plugins.directions.matched import Matched

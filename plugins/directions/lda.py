@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from counterlens.core.pieces import Direction
+from counterlens.core.conditioning.directions import Direction
 
 if TYPE_CHECKING:
-    from counterlens.core.directions import Move, Pair
+    from counterlens.core.conditioning.directions import ClassPair, Move
 
 
 class Lda(Direction):
@@ -16,11 +16,11 @@ class Lda(Direction):
 
     name: ClassVar[str] = "lda"
 
-    def fit(self, pair: Pair) -> Move:
+    def fit(self, pair: ClassPair) -> Move:
         import torch
         from sklearn.covariance import ledoit_wolf
 
-        from counterlens.core.directions import constant
+        from counterlens.core.conditioning.directions import constant
 
         within = torch.cat([part - part.mean(0) for part in (pair.source, pair.target)])
         covariance, _ = ledoit_wolf(within.double().numpy(), assume_centered=True)

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from counterlens.core.pieces import Direction
+from counterlens.core.conditioning.directions import Direction
 
 if TYPE_CHECKING:
-    from counterlens.core.directions import Move, Pair
+    from counterlens.core.conditioning.directions import ClassPair, Move
 
 
 class Logistic(Direction):
@@ -16,11 +16,11 @@ class Logistic(Direction):
     name: ClassVar[str] = "logistic"
     c: float = Field(1.0, description="inverse of the penalty on the weight", gt=0)
 
-    def fit(self, pair: Pair) -> Move:
+    def fit(self, pair: ClassPair) -> Move:
         import torch
         from sklearn.linear_model import LogisticRegression
 
-        from counterlens.core.directions import constant
+        from counterlens.core.conditioning.directions import constant
 
         x = torch.cat([pair.source, pair.target]).double().numpy()
         y = [0] * len(pair.source) + [1] * len(pair.target)

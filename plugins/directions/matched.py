@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from counterlens.core.pieces import Direction
+from counterlens.core.conditioning.directions import Direction
 
 if TYPE_CHECKING:
-    from counterlens.core.directions import Move, Pair
+    from counterlens.core.conditioning.directions import ClassPair, Move
 
 
 class Matched(Direction):
@@ -21,8 +21,8 @@ class Matched(Direction):
     name: ClassVar[str] = "matched"
     k: int = Field(5, description="neighbours", ge=1)
 
-    def fit(self, pair: Pair) -> Move:
-        from counterlens.core.directions import constant
+    def fit(self, pair: ClassPair) -> Move:
+        from counterlens.core.conditioning.directions import constant
 
         source, target = pair.source, pair.target
         cosine = source @ target.T

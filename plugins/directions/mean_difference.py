@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from counterlens.core.pieces import Direction
+from counterlens.core.conditioning.directions import Direction
 
 if TYPE_CHECKING:
-    from counterlens.core.directions import Move, Pair
+    from counterlens.core.conditioning.directions import ClassPair, Move
 
 
 class MeanDifference(Direction):
@@ -13,7 +13,7 @@ class MeanDifference(Direction):
 
     name: ClassVar[str] = "mean-difference"
 
-    def fit(self, pair: Pair) -> Move:
-        from counterlens.core.directions import constant
+    def fit(self, pair: ClassPair) -> Move:
+        from counterlens.core.conditioning.directions import constant
 
         return constant(pair.delta)

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from counterlens.core.pieces import Direction
+from counterlens.core.conditioning.directions import Direction
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.directions import Move, Pair
+    from counterlens.core.conditioning.directions import ClassPair, Move
 
 
 class Neighbours(Direction):
@@ -21,7 +21,7 @@ class Neighbours(Direction):
     name: ClassVar[str] = "neighbours"
     k: int = Field(10, description="neighbours", ge=1)
 
-    def fit(self, pair: Pair) -> Move:
+    def fit(self, pair: ClassPair) -> Move:
         from torch.nn.functional import normalize
 
         target = pair.target

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from counterlens.core.pieces import Direction
+from counterlens.core.conditioning.directions import Direction
 
 if TYPE_CHECKING:
-    from counterlens.core.directions import Move, Pair
+    from counterlens.core.conditioning.directions import ClassPair, Move
 
 
 class PcaCleaned(Direction):
@@ -16,10 +16,10 @@ class PcaCleaned(Direction):
     name: ClassVar[str] = "pca-cleaned"
     k: int = Field(5, description="principal directions of the within-class variation that are taken out", ge=0)
 
-    def fit(self, pair: Pair) -> Move:
+    def fit(self, pair: ClassPair) -> Move:
         import torch
 
-        from counterlens.core.directions import constant
+        from counterlens.core.conditioning.directions import constant
 
         within = torch.cat([part - part.mean(0) for part in (pair.source, pair.target)])
         _, _, v = torch.linalg.svd(within, full_matrices=False)

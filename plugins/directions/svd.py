@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from counterlens.core.pieces import Direction
+from counterlens.core.conditioning.directions import Direction
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.directions import Move, Pair
+    from counterlens.core.conditioning.directions import ClassPair, Move
 
 
 class Svd(Direction):
@@ -22,7 +22,7 @@ class Svd(Direction):
     name: ClassVar[str] = "svd"
     rank: int = Field(20, description="singular vectors that span the target class", ge=1)
 
-    def fit(self, pair: Pair) -> Move:
+    def fit(self, pair: ClassPair) -> Move:
         import torch
         from torch.nn.functional import normalize
 

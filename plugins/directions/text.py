@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from counterlens.core.conditioning.directions import Direction
 from counterlens.core.errors import UsageError
-from counterlens.core.pieces import Direction
 
 if TYPE_CHECKING:
-    from counterlens.core.directions import Move, Pair
+    from counterlens.core.conditioning.directions import ClassPair, Move
 
 
 class Text(Direction):
@@ -24,10 +24,10 @@ class Text(Direction):
     source: str = Field("", description="words for the source class, instead of its name")
     target: str = Field("", description="words for the target class, instead of its name")
 
-    def fit(self, pair: Pair) -> Move:
+    def fit(self, pair: ClassPair) -> Move:
         from torch.nn.functional import normalize
 
-        from counterlens.core.directions import constant
+        from counterlens.core.conditioning.directions import constant
 
         if pair.pipeline is None:
             raise UsageError("direction 'text' needs the pipeline's text encoder")

@@ -1,6 +1,6 @@
 """Editors that come with counterlens."""
 
-from counterlens.core.hookspecs import hookimpl
+from counterlens.core.plugin.hookspecs import hookimpl
 from counterlens.plugins.editors.arithmetic import Arithmetic
 from counterlens.plugins.editors.arithmetic_prediction import ArithmeticPrediction
 from counterlens.plugins.editors.blend import Blend

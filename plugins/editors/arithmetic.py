@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
 
-from counterlens.core.pieces import Direction, Editor
+from counterlens.core.conditioning.directions import Direction
+from counterlens.core.problem.method_pieces import Editor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.network import Step
-    from counterlens.core.types import Condition, Scene
+    from counterlens.core.diffusion.step import Condition, Step
+    from counterlens.core.problem.scene import Scene
 
 
 class Arithmetic(Editor):
@@ -49,7 +50,7 @@ class Arithmetic(Editor):
     def bind(self, scene: Scene) -> Any:
         from torch.nn.functional import normalize
 
-        from counterlens.core.pairs import step_of
+        from counterlens.core.conditioning.class_pairs import step_of
 
         branch, e = list(scene.cond.items())[-1]
         length, unit = e.norm(dim=1, keepdim=True), normalize(e, dim=1)

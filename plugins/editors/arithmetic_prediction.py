@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from counterlens.core.pieces import Editor
+from counterlens.core.problem.method_pieces import Editor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.levels import Estimate
-    from counterlens.core.network import Step
-    from counterlens.core.types import Scene
+    from counterlens.core.diffusion.levels import Estimate
+    from counterlens.core.diffusion.step import Step
+    from counterlens.core.problem.scene import Scene
 
 
 class ArithmeticPrediction(Editor):
@@ -35,7 +35,7 @@ class ArithmeticPrediction(Editor):
         import torch
         from torch.nn.functional import normalize
 
-        from counterlens.core.pairs import pair_of
+        from counterlens.core.conditioning.class_pairs import pair_of
 
         branch, e = list(scene.cond.items())[-1]
         pairs = [pair_of(scene, row, self.per_class, self.embeddings) for row in range(len(scene))]
@@ -51,7 +51,7 @@ class _Pushed:
         self.scene, self.branch, self.source, self.target, self.share = scene, branch, source, target, share
 
     def on_estimate(self, est: Estimate, step: Step) -> Estimate:
-        from counterlens.core.network import only
+        from counterlens.core.diffusion.step import only
 
         away, near = (
             self.scene.net.estimate(

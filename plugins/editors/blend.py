@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr
 
-from counterlens.core.maps import Sources, reduced
-from counterlens.core.pieces import Editor
+from counterlens.core.images.map_ops import reduced
+from counterlens.core.problem.masker import Sources
+from counterlens.core.problem.method_pieces import Editor
 from counterlens.plugins.editors.change_map import notes_of
-from counterlens.plugins.editors.trace import Trace, traces_of
+from counterlens.plugins.editors.source_trace import Trace, traces_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.network import Step
-    from counterlens.core.problem import Problem
-    from counterlens.core.request import Asked
-    from counterlens.core.types import Inversion, Scene
+    from counterlens.core.data.source_image import SourceImage
+    from counterlens.core.diffusion.inversion import Inversion
+    from counterlens.core.diffusion.step import Step
+    from counterlens.core.problem.problem import Problem
+    from counterlens.core.problem.scene import Scene
 
 
 class Blend(Editor):
@@ -43,7 +45,7 @@ class Blend(Editor):
     def wanted(self) -> frozenset[str]:
         return self._otherwise.wanted() if self._otherwise else frozenset({"map"})
 
-    def check(self, asked: Sequence[Asked]) -> None:
+    def check(self, asked: Sequence[SourceImage]) -> None:
         if self._otherwise:
             self._otherwise.check(asked)
 

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from counterlens.core.errors import UsageError
-from counterlens.core.maps import Sources
-from counterlens.core.pieces import Editor
+from counterlens.core.problem.masker import Sources
+from counterlens.core.problem.method_pieces import Editor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from counterlens.core.problem import Problem
-    from counterlens.core.request import Asked
-    from counterlens.core.types import Scene
+    from counterlens.core.data.source_image import SourceImage
+    from counterlens.core.problem.problem import Problem
+    from counterlens.core.problem.scene import Scene
 
 
 class ChangeMap(Editor):
@@ -74,7 +74,7 @@ class ChangeMap(Editor):
         sources = self._sources or self._otherwise
         return sources.wanted() if sources else frozenset({"map"})
 
-    def check(self, asked: Sequence[Asked]) -> None:
+    def check(self, asked: Sequence[SourceImage]) -> None:
         if sources := self._sources or self._otherwise:
             sources.check(asked)
 
@@ -97,7 +97,7 @@ class ChangeMap(Editor):
 
     def lock(self, scene: Scene, change: Tensor) -> Scene:
         """The scene with this change map [B,1,H,W] in [0,1], and the lock that holds what it keeps."""
-        from counterlens.core.lock import locked
+        from counterlens.core.problem.scene import locked
 
         options = ("clock", "form", "reference", "graded", "mixed", "restore", "skip", "reduce", "feather", "composite")
         margin = self.context if self.crop else None

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from counterlens.core.pieces import Editor
+from counterlens.core.problem.method_pieces import Editor
 
 if TYPE_CHECKING:
-    from counterlens.core.levels import Estimate
-    from counterlens.core.network import Step
+    from counterlens.core.diffusion.levels import Estimate
+    from counterlens.core.diffusion.step import Step
 
 
 class Clamp(Editor):

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from counterlens.core.pieces import Editor
+from counterlens.core.problem.method_pieces import Editor
 
 if TYPE_CHECKING:
-    from counterlens.core.bank import Bank
-    from counterlens.core.request import Asked
-    from counterlens.core.types import Scene
+    from counterlens.core.data.source_image import SourceImage
+    from counterlens.core.h_space.shifts import ShiftBank
+    from counterlens.core.problem.scene import Scene
 
 
 class HSpace(Editor):
@@ -45,22 +45,22 @@ class HSpace(Editor):
             raise ValueError("window is begin,end with 0 <= begin < end <= 1")
         return self
 
-    def check(self, asked: Sequence[Asked]) -> None:
-        from counterlens.core.bank import load
+    def check(self, asked: Sequence[SourceImage]) -> None:
         from counterlens.core.errors import UsageError
+        from counterlens.core.h_space.shifts import load_shifts
 
         if not self.directions:
             raise UsageError(
                 "editor 'h-space' needs directions: --directions FILE, made by counterlens directions find"
             )
-        self._picked(load(self.directions))
+        self._picked(load_shifts(self.directions))
 
     def bind(self, scene: Scene) -> Any:
-        from counterlens.core.injection import Inject, weights_of
+        from counterlens.core.h_space.injection import AddShift, weights_of
 
         bank = self._bank(scene)
         delta = sum(factor * bank.get(name).delta for name, factor in self._picked(bank))
-        return Inject(
+        return AddShift(
             delta[:, None].to(scene.x0),  # type: ignore[index, union-attr]
             self.scale * scene.strength,
             weights_of(len(scene.grid) - 1, self.window, self.schedule),
@@ -71,16 +71,16 @@ class HSpace(Editor):
             scene.lock,
         )
 
-    def _bank(self, scene: Scene) -> Bank:
+    def _bank(self, scene: Scene) -> ShiftBank:
         """The file's directions, fit for this pipeline and trajectory; read once a run."""
-        from counterlens.core.bank import load
+        from counterlens.core.h_space.shifts import load_shifts
 
-        memo, key = scene.studio.memo, ("bank", self.directions, self.resample, len(scene.grid))
+        memo, key = scene.resources.memo, ("bank", self.directions, self.resample, len(scene.grid))
         if key not in memo:
-            memo[key] = load(self.directions).check(scene.studio.pipeline, scene.grid, resample=self.resample)
+            memo[key] = load_shifts(self.directions).check(scene.resources.pipeline, scene.grid, resample=self.resample)
         return memo[key]
 
-    def _picked(self, bank: Bank) -> list[tuple[str, float]]:
+    def _picked(self, bank: ShiftBank) -> list[tuple[str, float]]:
         """(name, factor) of the directions to be added up; UsageError for one that is not there."""
         from counterlens.core.errors import UsageError
 

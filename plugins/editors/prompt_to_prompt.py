@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from counterlens.core.alignment import align, rewritten, tokens_of
+from counterlens.core.conditioning.token_alignment import align, rewritten, tokens_of
 from counterlens.core.errors import UsageError
-from counterlens.core.pieces import Editor
+from counterlens.core.problem.method_pieces import Editor
+from counterlens.plugins.editors.source_trace import Trace, traces_of
 from counterlens.plugins.editors.toward import Moved
-from counterlens.plugins.editors.trace import Trace, traces_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.network import Step
-    from counterlens.core.problem import Problem
-    from counterlens.core.types import Condition, Extra, Inversion, Scene
+    from counterlens.core.diffusion.inversion import Inversion
+    from counterlens.core.diffusion.step import Condition, Extra, Step
+    from counterlens.core.problem.problem import Problem
+    from counterlens.core.problem.scene import Scene
 
 
 class PromptToPrompt(Editor):
@@ -47,23 +48,23 @@ class PromptToPrompt(Editor):
         """Captions that name their class; what was mended is noted on the item."""
         import torch
 
-        from counterlens.core.grammar import grammar
-        from counterlens.core.phrases import ensured
+        from counterlens.core.conditioning.class_names import caption_naming
+        from counterlens.core.conditioning.nouns import grammar
 
         scene, nouns = problem.scene, grammar(self.grammar)
         if scene.lock is not None and scene.lock.margin is not None:
             raise UsageError("prompt-to-prompt needs the whole picture: leave crop=true of change-map out")
-        prompts, items = list(scene.studio.options["prompts"]), list(scene.items)
+        prompts, items = list(scene.resources.options["prompts"]), list(scene.items)
         for k, row in enumerate(scene.rows):
-            label = scene.studio.classifier.labels[int(scene.source[k])]
-            prompts[row], note = ensured(prompts[row], label, nouns, self.missing == "repair")
+            label = scene.resources.classifier.labels[int(scene.source[k])]
+            prompts[row], note = caption_naming(prompts[row], label, nouns, self.missing == "repair")
             if note:
                 notes = [note, *([nouns.note] if nouns.note else [])]
                 items[k] = replace(items[k], notes=(*items[k].notes, *notes))
-        studio = replace(scene.studio, options={**scene.studio.options, "prompts": tuple(prompts)})
+        resources = replace(scene.resources, options={**scene.resources.options, "prompts": tuple(prompts)})
         with torch.no_grad():
-            cond, extra = studio.pipeline.condition(scene.image, [prompts[r] for r in scene.rows], tuple(scene.cond))
-        scene = replace(scene, studio=studio, items=tuple(items), cond=cond, extra=extra)
+            cond, extra = resources.pipeline.condition(scene.image, [prompts[r] for r in scene.rows], tuple(scene.cond))
+        scene = replace(scene, resources=resources, items=tuple(items), cond=cond, extra=extra)
         self._tokens(scene)  # a prompt that is too long is refused now
         return problem.with_(scene=scene)
 
@@ -72,7 +73,7 @@ class PromptToPrompt(Editor):
 
         branch, here = list(scene.cond.items())[-1]
         with torch.no_grad():
-            cond, extra = scene.studio.pipeline.condition(scene.image, self._targets(scene), (branch,))
+            cond, extra = scene.resources.pipeline.condition(scene.image, self._targets(scene), (branch,))
         there = cond[branch].to(here)
         pairs = self._tokens(scene)
         found = [align(*pair, *states) for pair, *states in zip(pairs, here, there, strict=True)]
@@ -86,10 +87,10 @@ class PromptToPrompt(Editor):
 
     def _targets(self, scene: Scene) -> list[str]:
         """The target prompt of every row."""
-        from counterlens.core.grammar import grammar
-        from counterlens.core.phrases import swap
+        from counterlens.core.conditioning.class_names import swap
+        from counterlens.core.conditioning.nouns import grammar
 
-        labels, prompts = scene.studio.classifier.labels, scene.studio.options["prompts"]
+        labels, prompts = scene.resources.classifier.labels, scene.resources.options["prompts"]
         rows = zip(scene.rows, scene.source.tolist(), scene.target.tolist(), strict=True)
         if self.prompt:
             return [
@@ -101,8 +102,8 @@ class PromptToPrompt(Editor):
 
     def _tokens(self, scene: Scene) -> list[tuple]:
         """(source, target) in tokens, a pair a row."""
-        tokenizer, length = scene.studio.pipeline.others["tokenizer"], list(scene.cond.values())[-1].shape[1]
-        sources = [scene.studio.options["prompts"][row] for row in scene.rows]
+        tokenizer, length = scene.resources.pipeline.others["tokenizer"], list(scene.cond.values())[-1].shape[1]
+        sources = [scene.resources.options["prompts"][row] for row in scene.rows]
         return [
             (tokens_of(tokenizer, source, length), tokens_of(tokenizer, target, length))
             for source, target in zip(sources, self._targets(scene), strict=True)
@@ -132,11 +133,11 @@ class Swapped:
     def on_start(self, problem: Problem, inversion: Inversion) -> Swapped:
         """With the source's maps: recorded at its first walk, only in the layers and steps that take them."""
         names, size = problem.scene.net.attention, max(problem.scene.x0.shape[-2:])
-        levels = len(problem.scene.studio.pipeline.unet.config.block_out_channels)
+        levels = len(problem.scene.resources.pipeline.unet.config.block_out_channels)
         cross = tuple(name for name in names if name.endswith("attn2"))
         own = tuple(n for n in names if n.endswith("attn1") and side_of(n, size, levels) <= self.piece.side)
         if not cross:
-            family = problem.scene.studio.pipeline.family
+            family = problem.scene.resources.pipeline.family
             raise UsageError(f"prompt-to-prompt: {family} has no layer that looks at words alone; use toward")
         ready = replace(self, cross_layers=cross, own_layers=own)
         share = max(self.piece.cross, self.piece.own)

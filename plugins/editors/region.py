@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, PrivateAttr
 
 from counterlens.core.errors import RunFailed
-from counterlens.core.maps import Sources
-from counterlens.core.pieces import Editor
+from counterlens.core.problem.masker import Sources
+from counterlens.core.problem.method_pieces import Editor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from counterlens.core.problem import Problem
-    from counterlens.core.request import Asked
+    from counterlens.core.data.source_image import SourceImage
+    from counterlens.core.problem.problem import Problem
 
 
 class Region(Editor):
@@ -35,7 +35,7 @@ class Region(Editor):
     def wanted(self) -> frozenset[str]:
         return self._sources.wanted() if self._sources else frozenset()
 
-    def check(self, asked: Sequence[Asked]) -> None:
+    def check(self, asked: Sequence[SourceImage]) -> None:
         if self._sources:
             self._sources.check(asked)
 

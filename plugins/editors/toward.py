@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
-from counterlens.core.grammar import rules
-from counterlens.core.phrases import article, find, names_of, replaced
-from counterlens.core.pieces import Editor
+from counterlens.core.conditioning.class_names import article, find_class_name, names_of, replaced
+from counterlens.core.conditioning.nouns import rules
+from counterlens.core.problem.method_pieces import Editor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-    from counterlens.core.network import Step
-    from counterlens.core.request import Asked
-    from counterlens.core.types import Condition, Extra, Scene
+    from counterlens.core.data.source_image import SourceImage
+    from counterlens.core.diffusion.step import Condition, Extra, Step
+    from counterlens.core.problem.scene import Scene
 
 
 class Toward(Editor):
@@ -45,28 +45,30 @@ class Toward(Editor):
     def wanted(self) -> frozenset[str]:
         return frozenset({"image-embedding" if self.image else "text"})
 
-    def check(self, asked: Sequence[Asked]) -> None:
+    def check(self, asked: Sequence[SourceImage]) -> None:
         if self.image and "{" not in self.image:
-            from counterlens.core.images import load
+            from counterlens.core.images.load import load_picture
 
-            load(Path(self.image))
+            load_picture(Path(self.image))
 
     def bind(self, scene: Scene) -> Moved:
         import torch
 
-        from counterlens.core.images import fit, load, to_tensor
+        from counterlens.core.images.fit import fit
+        from counterlens.core.images.load import load_picture
+        from counterlens.core.images.pixels import to_tensor
 
-        labels = scene.studio.classifier.labels
+        labels = scene.resources.classifier.labels
         names = [(labels[int(s)], labels[int(t)]) for s, t in zip(scene.source, scene.target, strict=True)]
-        own = [scene.studio.options["prompts"][row] for row in scene.rows]
+        own = [scene.resources.options["prompts"][row] for row in scene.rows]
         branch = list(scene.cond)[-1]
         image, prompts = scene.image, [prompt_of(self.prompt, *pair, own[i]) for i, pair in enumerate(names)]
         if self.image:
             paths = [Path(self.image.format(source=source, target=target)) for source, target in names]
             size = (image.shape[-2], image.shape[-1])
-            image = torch.stack([to_tensor(fit(load(path), size).pixels) for path in paths]).to(image)
+            image = torch.stack([to_tensor(fit(load_picture(path), size).pixels) for path in paths]).to(image)
         with torch.no_grad():
-            cond, extra = scene.studio.pipeline.condition(image, prompts, (branch,))
+            cond, extra = scene.resources.pipeline.condition(image, prompts, (branch,))
 
         def way(there: Tensor, here: Tensor) -> Tensor:
             share = (self.share * scene.strength).view(-1, *[1] * (here.ndim - 1))
@@ -104,6 +106,6 @@ def prompt_of(template: str, source: str, target: str, prompt: str) -> str:
     """
     if template:
         return template.format(source=source, target=target, prompt=prompt)
-    if found := find(prompt, source, rules()):
+    if found := find_class_name(prompt, source, rules()):
         return replaced(prompt, found, names_of(target)[0])
     return f"{target}, {prompt}" if prompt else f"a photo of {article(target)} {target}"

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from counterlens.core.pieces import Editor
+from counterlens.core.problem.method_pieces import Editor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.network import Step
-    from counterlens.core.problem import Problem
-    from counterlens.core.types import Condition, Scene
+    from counterlens.core.diffusion.step import Condition, Step
+    from counterlens.core.problem.problem import Problem
+    from counterlens.core.problem.scene import Scene
 
 
 class Words(Editor):
@@ -42,7 +42,7 @@ class Words(Editor):
         """[B,T,D]: each row's prompt; every class is encoded once a run."""
         import torch
 
-        labels, memo = scene.studio.classifier.labels, scene.studio.memo
+        labels, memo = scene.resources.classifier.labels, scene.resources.memo
         names = [labels[int(k)] for k in classes]
         for name in dict.fromkeys(names):
             if (key := ("words", self, name)) not in memo:
@@ -52,12 +52,12 @@ class Words(Editor):
     def _prompt(self, scene: Scene, name: str) -> Tensor:
         import torch
 
-        from counterlens.core.words import encoded, load
+        from counterlens.core.conditioning.learned_words import encoded, load_words
 
-        pipeline = scene.studio.pipeline
+        pipeline = scene.resources.pipeline
         with torch.no_grad():
             if self.file:
-                return load(self.file, pipeline).prompt(pipeline, name)
+                return load_words(self.file, pipeline).prompt(pipeline, name)
             return encoded(pipeline, self.prompt.format(name), {})
 
 

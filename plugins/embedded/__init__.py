@@ -1,6 +1,6 @@
 """The embedded domains: small data sets with classifiers, judges and trained pipelines that come with counterlens."""
 
-from counterlens.core.hookspecs import hookimpl
+from counterlens.core.plugin.hookspecs import hookimpl
 
 SCHEMES = ("domain",)
 

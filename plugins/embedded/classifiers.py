@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from counterlens.core.classifier import Classifier
-from counterlens.core.contract import Contract
+from counterlens.core.classifiers.classifier import Classifier
+from counterlens.core.classifiers.preprocessing import Preprocessing
 from counterlens.core.errors import unknown
-from counterlens.core.uri import parse
-from counterlens.plugins.embedded import nets, store
+from counterlens.core.utils.uri import parse_uri
+from counterlens.plugins.embedded.content import nets, store
 
 FILES = {
     "shapes": ("shapes", "classifier"),
@@ -19,12 +19,12 @@ FILES = {
 
 def open_domain(uri: str, device: str) -> Classifier:
     """The classifier; UsageError with a suggestion for another name (plugins that came later were asked before)."""
-    name = parse(uri).path
+    name = parse_uri(uri).path
     if name not in FILES:
         raise unknown("classifier of a domain", name, FILES)
-    parse(uri).only()
+    parse_uri(uri).only()
     domain, part = FILES[name]
     net, meta = nets.load_net(store.checked(store.WEIGHTS / domain / "nets" / f"{part}.safetensors"))
     size = int(meta["size"])  # type: ignore[call-overload]
-    contract = Contract(labels=tuple(meta["labels"]), size=(size, size))  # type: ignore[arg-type]
+    contract = Preprocessing(labels=tuple(meta["labels"]), size=(size, size))  # type: ignore[arg-type]
     return Classifier.of(net, contract, uri, device)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from counterlens.core.domain import Domain, Sample
+from counterlens.core.data.domain import Domain, Sample
 from counterlens.core.errors import UsageError, unknown
-from counterlens.plugins.embedded import store
+from counterlens.plugins.embedded.content import store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +34,7 @@ class Embedded(Domain):
     @classmethod
     def train(cls, **how: Any) -> Mapping[str, Any]:
         """Train again; ``how`` as in ``train.train_domain`` (out, parts, seed, device, on_progress)."""
-        from counterlens.plugins.embedded.train import train_domain
+        from counterlens.plugins.embedded.make.train import train_domain
 
         return train_domain(cls.name, **how)
 
@@ -66,13 +66,13 @@ class Shapes(Embedded):
 
     @classmethod
     def length(cls, split: str = "test") -> int:
-        from counterlens.plugins.embedded import shapes
+        from counterlens.plugins.embedded.content import shapes
 
         return shapes.COUNTS[SPLITS[split]]
 
     @classmethod
     def sample(cls, index: int, split: str = "test") -> Sample:
-        from counterlens.plugins.embedded import captions, shapes
+        from counterlens.plugins.embedded.content import captions, shapes
 
         cls.check(index, split)
         f = shapes.factors(SPLITS[split], index + 1)[index]
@@ -82,7 +82,7 @@ class Shapes(Embedded):
 
     @classmethod
     def truth(cls, index: int, target: str, split: str = "test") -> np.ndarray | None:
-        from counterlens.plugins.embedded import shapes
+        from counterlens.plugins.embedded.content import shapes
 
         if target not in cls.labels:
             raise unknown("class", target, cls.labels)
@@ -92,9 +92,9 @@ class Shapes(Embedded):
 
     @classmethod
     def read_factors(cls, images: Tensor) -> Mapping[str, Tensor]:
-        from counterlens.plugins.embedded import reading
+        from counterlens.plugins.embedded.content import factor_regressor
 
-        return reading.factors(images)
+        return factor_regressor.factors(images)
 
 
 class Digits(Embedded):
@@ -125,13 +125,13 @@ class Digits(Embedded):
 
     @classmethod
     def length(cls, split: str = "test") -> int:
-        from counterlens.plugins.embedded import digits
+        from counterlens.plugins.embedded.content import digits
 
         return len(digits.split_indices()[cls.part(split)])
 
     @classmethod
     def sample(cls, index: int, split: str = "test") -> Sample:
-        from counterlens.plugins.embedded import captions, digits
+        from counterlens.plugins.embedded.content import captions, digits
 
         cls.check(index, split)
         pictures, labels = digits.images(cls.part(split))

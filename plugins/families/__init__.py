@@ -1,6 +1,6 @@
 """Model families that come with counterlens."""
 
-from counterlens.core.hookspecs import hookimpl
+from counterlens.core.plugin.hookspecs import hookimpl
 from counterlens.plugins.families.ddpm import Ddpm
 from counterlens.plugins.families.deepfloyd_if import DeepFloydIf
 from counterlens.plugins.families.kandinsky22 import Kandinsky22

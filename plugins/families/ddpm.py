@@ -3,11 +3,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from counterlens.core.family import Family
+from counterlens.core.models.family import Family
 
 if TYPE_CHECKING:
-    from counterlens.core.pipeline import Pipeline
-    from counterlens.core.pool import Key
+    from counterlens.core.models.pipeline import Pipeline
+    from counterlens.core.models.pool import Key
 
 
 class Ddpm(Family):
@@ -24,7 +24,7 @@ class Ddpm(Family):
 
     @classmethod
     def load(cls, key: Key) -> Pipeline:
-        from counterlens.core.parts import assemble
+        from counterlens.core.models.loading import assemble
         from counterlens.plugins.families.pipelines.ddpm import DdpmLoaded
 
         return assemble(DdpmLoaded, key, cls.parts)

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from counterlens.core.family import Family
+from counterlens.core.models.family import Family
 
 if TYPE_CHECKING:
-    from counterlens.core.pipeline import Pipeline
-    from counterlens.core.pool import Key
+    from counterlens.core.models.pipeline import Pipeline
+    from counterlens.core.models.pool import Key
 
 _ENDS = ("Pipeline", "Img2ImgPipeline", "InpaintingPipeline")
 _FIRST = tuple(f"IF{end}" for end in _ENDS)
@@ -25,8 +25,8 @@ class DeepFloydIf(Family):
 
     @classmethod
     def load(cls, key: Key) -> Pipeline:
-        from counterlens.core import hub
-        from counterlens.core.parts import assemble
+        from counterlens.core.models import hub
+        from counterlens.core.models.loading import assemble
         from counterlens.plugins.families.pipelines.deepfloyd_if import DeepFloydIfLoaded, DeepFloydIfUpLoaded
 
         index = hub.read_index(key.model, key.revision, bool(dict(key.options).get("offline")))

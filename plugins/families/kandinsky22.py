@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from counterlens.core.errors import MissingError
-from counterlens.core.family import Family
+from counterlens.core.models.family import Family
 
 if TYPE_CHECKING:
-    from counterlens.core.pipeline import Pipeline
-    from counterlens.core.pool import Key
+    from counterlens.core.models.pipeline import Pipeline
+    from counterlens.core.models.pool import Key
 
 PUBLIC = "kandinsky-community/kandinsky-2-2-decoder"
 BESIDE = ("image_encoder", "image_processor")  # parts of the prior
@@ -31,7 +31,7 @@ class Kandinsky22(Family):
     def load(cls, key: Key) -> Pipeline:
         from functools import partial
 
-        from counterlens.core.parts import assemble
+        from counterlens.core.models.loading import assemble
         from counterlens.plugins.families.pipelines.kandinsky22 import Kandinsky22Loaded
 
         loaded = assemble(Kandinsky22Loaded, key, cls.parts, dict.fromkeys(BESIDE, prior_of(key)))
@@ -45,7 +45,7 @@ def prior_of(key: Key, parts: Sequence[str] = BESIDE) -> Path:
     The key's option ``prior`` first, then ``<model>-prior`` beside the model, the public prior of the public
     decoder, and last the model's own folder.
     """
-    from counterlens.core import hub
+    from counterlens.core.models import hub
 
     options = dict(key.options)
     offline = bool(options.get("offline"))

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from counterlens.core.family import Family
+from counterlens.core.models.family import Family
 
 if TYPE_CHECKING:
-    from counterlens.core.pipeline import Pipeline
-    from counterlens.core.pool import Key
+    from counterlens.core.models.pipeline import Pipeline
+    from counterlens.core.models.pool import Key
 
 
 class Ldm(Family):
@@ -19,7 +19,7 @@ class Ldm(Family):
 
     @classmethod
     def load(cls, key: Key) -> Pipeline:
-        from counterlens.core.parts import assemble
+        from counterlens.core.models.loading import assemble
         from counterlens.plugins.families.pipelines.ddpm import LdmLoaded
 
         return assemble(LdmLoaded, key, cls.parts)

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from counterlens.core.family import Family
+from counterlens.core.models.family import Family
 
 if TYPE_CHECKING:
-    from counterlens.core.pipeline import Pipeline
-    from counterlens.core.pool import Key
+    from counterlens.core.models.pipeline import Pipeline
+    from counterlens.core.models.pool import Key
     from counterlens.plugins.families.pipelines.sdxl import SdxlLoaded
 
 
@@ -34,7 +34,7 @@ class Sdxl(Family):
 
     @classmethod
     def load(cls, key: Key) -> Pipeline:
-        from counterlens.core.parts import assemble
+        from counterlens.core.models.loading import assemble
         from counterlens.plugins.families.pipelines.sdxl import SdxlLoaded
 
         loaded = assemble(SdxlLoaded, key, cls.parts)
@@ -48,9 +48,10 @@ class Sdxl(Family):
 
 def _refine(loaded: SdxlLoaded, key: Key) -> None:
     """Load the second expert's U-Net beside the first's; it must read what the first's second text encoder says."""
-    from counterlens.core import hub
     from counterlens.core.errors import UsageError
-    from counterlens.core.parts import dtype_of, load_part
+    from counterlens.core.models import hub
+    from counterlens.core.models.device import dtype_of
+    from counterlens.core.models.loading import load_part
     from counterlens.plugins.families.pipelines.refiner import refiner_of
 
     options = dict(key.options)

@@ -1,6 +1,6 @@
 """Finders of directions in activations that come with counterlens."""
 
-from counterlens.core.hookspecs import hookimpl
+from counterlens.core.plugin.hookspecs import hookimpl
 from counterlens.plugins.finders.counterfactual import Counterfactual
 from counterlens.plugins.finders.jacobian import Jacobian
 from counterlens.plugins.finders.pca import Pca

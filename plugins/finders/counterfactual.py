@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from counterlens.core.errors import UsageError
-from counterlens.core.pieces import Finder
+from counterlens.core.h_space.finder import Finder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.bank import Bank
-    from counterlens.core.finding import FindJob
-    from counterlens.core.hspace import Slope
-    from counterlens.core.injection import Inject
-    from counterlens.core.problem import Problem
-    from counterlens.core.types import Inversion
+    from counterlens.core.diffusion.inversion import Inversion
+    from counterlens.core.h_space.gradients import TargetGradient
+    from counterlens.core.h_space.injection import AddShift
+    from counterlens.core.h_space.job import FindJob
+    from counterlens.core.h_space.shifts import ShiftBank
+    from counterlens.core.problem.problem import Problem
 
 
 class Counterfactual(Finder):
@@ -38,14 +38,14 @@ class Counterfactual(Finder):
     tau: float = Field(0.9, description="target probability that counts as flipped", gt=0, lt=1)
     length: float = Field(0.3, description="|delta| over |h|, the longest", gt=0)
 
-    def find(self, job: FindJob) -> Bank:
+    def find(self, job: FindJob) -> ShiftBank:
         return self._of_images(job) if job.problem is not None else self._of_samples(job)
 
-    def _of_images(self, job: FindJob) -> Bank:
+    def _of_images(self, job: FindJob) -> ShiftBank:
         import torch
 
-        from counterlens.core import hspace
-        from counterlens.core.bank import Shift
+        from counterlens.core.h_space import gradients
+        from counterlens.core.h_space.shifts import Shift
 
         found, norms = [], []
         assert job.problem is not None
@@ -53,9 +53,9 @@ class Counterfactual(Finder):
             one = job.problem.take([row])
             inversion = one.invert(0.0)
             slope = self._slope(one, inversion, job)
-            v = hspace.steepest(self._cleaned(slope, job), slope.norms)
-            rise = float(hspace.predicted(slope.gradient, v))
-            gap = hspace.wanted(self.tau) - float(slope.margin)
+            v = gradients.steepest(self._cleaned(slope, job), slope.norms)
+            rise = float(gradients.predicted(slope.gradient, v))
+            gap = gradients.log_odds_at(self.tau) - float(slope.margin)
             gamma = min(self.length, max(0.0, gap / max(rise, 1e-12)))
             about = {
                 "target": item.target,
@@ -68,9 +68,9 @@ class Counterfactual(Finder):
             job.progress("gradients", row + 1, len(job.problem.scene))
         return job.bank(found, torch.stack(norms).mean(0))
 
-    def _of_samples(self, job: FindJob) -> Bank:
-        from counterlens.core.bank import Shift
-        from counterlens.core.hspace import relative
+    def _of_samples(self, job: FindJob) -> ShiftBank:
+        from counterlens.core.h_space.gradients import relative
+        from counterlens.core.h_space.shifts import Shift
 
         if not job.quest.target:
             raise UsageError("toward which class? give --target CLASS, or name images with --image")
@@ -99,8 +99,8 @@ class Counterfactual(Finder):
 
         import torch
 
-        from counterlens.core.recording import problem_of
-        from counterlens.core.types import Inversion
+        from counterlens.core.diffusion.inversion import Inversion
+        from counterlens.core.h_space.recording import problem_of
 
         for batch in job.recorded():
             others = torch.nonzero(job.logits(batch.picture).argmax(1) != target)[:, 0].tolist()
@@ -109,36 +109,36 @@ class Counterfactual(Finder):
             scene = replace(batch.scene, target=torch.full_like(batch.scene.target, target)).take(others)
             yield problem_of(scene, job.inverter, job.combiner), Inversion(batch.path[0][others], scene.grid)
 
-    def _slope(self, problem: Problem, inversion: Inversion, job: FindJob) -> Slope:
-        from counterlens.core import hspace
+    def _slope(self, problem: Problem, inversion: Inversion, job: FindJob) -> TargetGradient:
+        from counterlens.core.h_space import gradients
 
         protect = [job.explained.label_index(name) for name in self.protect]
         inject = self._nothing(problem, inversion, job)
-        return hspace.slope(problem, inversion, inject, protect, self.through)
+        return gradients.target_gradient(problem, inversion, inject, protect, self.through)
 
-    def _nothing(self, problem: Problem, inversion: Inversion, job: FindJob) -> Inject:
+    def _nothing(self, problem: Problem, inversion: Inversion, job: FindJob) -> AddShift:
         import torch
 
-        from counterlens.core.hspace import zeros
-        from counterlens.core.injection import Inject
+        from counterlens.core.h_space.gradients import zeros
+        from counterlens.core.h_space.injection import AddShift
 
         delta = zeros(problem, job.quest.site, inversion)
         ones = torch.ones(len(problem.scene), device=delta.device)
-        return Inject(delta, ones, torch.ones(len(delta)), job.quest.site)
+        return AddShift(delta, ones, torch.ones(len(delta)), job.quest.site)
 
-    def _cleaned(self, slope: Slope, job: FindJob) -> Tensor:
+    def _cleaned(self, slope: TargetGradient, job: FindJob) -> Tensor:
         """The gradient within the span of a bank, without what protected logits depend on."""
         import torch
 
-        from counterlens.core import hspace
-        from counterlens.core.bank import load
+        from counterlens.core.h_space import gradients
+        from counterlens.core.h_space.shifts import load_shifts
 
         g = slope.gradient
         if slope.protected is not None:
-            g = hspace.disentangled(g, slope.protected, self.ridge)
+            g = gradients.disentangled(g, slope.protected, self.ridge)
         if self.onto:
-            bank = load(self.onto).check(job.pipeline, job.grid, job.quest.site)
+            bank = load_shifts(self.onto).check(job.pipeline, job.grid, job.quest.site)
             span = torch.stack([shift.delta.flatten() for shift in bank.shifts]).to(g)
-            rows = [hspace.projected_on(g[:, k].flatten(), span).view_as(g[:, k]) for k in range(g.shape[1])]
+            rows = [gradients.projected_on(g[:, k].flatten(), span).view_as(g[:, k]) for k in range(g.shape[1])]
             g = torch.stack(rows, 1)
         return g

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, PrivateAttr
 
 from counterlens.core.errors import UsageError
-from counterlens.core.maps import Sources
-from counterlens.core.pieces import Finder
+from counterlens.core.h_space.finder import Finder
+from counterlens.core.problem.masker import Sources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from counterlens.core.bank import Bank, Shift
-    from counterlens.core.finding import FindJob
-    from counterlens.core.request import Asked
-    from counterlens.plugins.finders.along import Found
+    from counterlens.core.data.source_image import SourceImage
+    from counterlens.core.h_space.job import FindJob
+    from counterlens.core.h_space.shifts import Shift, ShiftBank
+    from counterlens.plugins.finders.jacobian_walk import StepVectors
 
 
 class Jacobian(Finder):
@@ -57,16 +57,16 @@ class Jacobian(Finder):
     def wanted(self) -> frozenset[str]:
         return self.needs | (self._sources.wanted() if self._sources else frozenset())
 
-    def check(self, asked: Sequence[Asked]) -> None:
+    def check(self, asked: Sequence[SourceImage]) -> None:
         if self.outside != "free" and not self.mask:
             raise UsageError(f"outside={self.outside} needs a --mask: without one there is no outside")
         if self._sources:
             self._sources.check(asked)
 
-    def find(self, job: FindJob) -> Bank:
+    def find(self, job: FindJob) -> ShiftBank:
         import torch
 
-        from counterlens.plugins.finders.along import along
+        from counterlens.plugins.finders.jacobian_walk import along
 
         problem = job.problem
         if problem is None or len(problem.scene) != 1:
@@ -89,11 +89,11 @@ class Jacobian(Finder):
         shifts = [self._shift(j, found) for j in range(self.components)]
         return job.bank(shifts, norms, mask_share=share, **total)
 
-    def _shift(self, j: int, found: Sequence[Found]) -> Shift:
+    def _shift(self, j: int, found: Sequence[StepVectors]) -> Shift:
         """The j-th vectors as one direction, as long as the activation in every step."""
         import torch
 
-        from counterlens.core.bank import Shift
+        from counterlens.core.h_space.shifts import Shift
 
         take = None if self.at is None else min(len(found) - 1, int(self.at * len(found)))
         delta = torch.stack([one.norm * (one if take is None else found[take]).rows[j] for one in found]).float()

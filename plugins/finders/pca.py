@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from counterlens.core.errors import UsageError
-from counterlens.core.pieces import Finder
+from counterlens.core.h_space.finder import Finder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.bank import Bank, Shift
-    from counterlens.core.components import Components
-    from counterlens.core.finding import FindJob
-    from counterlens.plugins.finders.reading import Reading
+    from counterlens.core.h_space.job import FindJob
+    from counterlens.core.h_space.shifts import Shift, ShiftBank
+    from counterlens.core.linalg.pca import PrincipalComponents
+    from counterlens.plugins.finders.pca_samples import Reading
 
 
 class Pca(Finder):
@@ -36,8 +36,8 @@ class Pca(Finder):
     folder: str = Field("", description="where activations are kept; if empty in the cache, until the file is written")
     half: bool = Field(False, description="keep them in half precision (half the disk)")
 
-    def find(self, job: FindJob) -> Bank:
-        from counterlens.plugins.finders.reading import Reading
+    def find(self, job: FindJob) -> ShiftBank:
+        from counterlens.plugins.finders.pca_samples import Reading
 
         count = len(job.pictures()) if job.quest.source == "images" else job.quest.count
         if self.components > count - 1:
@@ -54,8 +54,8 @@ class Pca(Finder):
             reading.clear()
         return bank
 
-    def _exact(self, reading: Reading) -> tuple[list[Components], Tensor, tuple[int, ...]]:
-        from counterlens.core.components import by_gram, shared
+    def _exact(self, reading: Reading) -> tuple[list[PrincipalComponents], Tensor, tuple[int, ...]]:
+        from counterlens.core.linalg.pca import by_gram, shared
 
         steps = reading.steps()
         if self.form == "global":
@@ -66,16 +66,16 @@ class Pca(Finder):
             reading.job.progress("components", t + 1, len(steps))
         return found, steps.norms(), steps.shape()
 
-    def _sketched(self, reading: Reading) -> tuple[list[Components], Tensor, tuple[int, ...]]:
+    def _sketched(self, reading: Reading) -> tuple[list[PrincipalComponents], Tensor, tuple[int, ...]]:
         sketches, probes, norms, shape = reading.sketches()
         k = self.components + (0 if self.form == "global" else self.extra)
         found = [sketch.components(k, part) for sketch, part in zip(sketches, probes, strict=True)]
         return (found if self.form == "step" else _cut(found[0], len(norms))), norms, shape
 
-    def _bank(self, job: FindJob, found: list[Components], norms: Tensor, shape: tuple[int, ...]) -> Bank:
+    def _bank(self, job: FindJob, found: list[PrincipalComponents], norms: Tensor, shape: tuple[int, ...]) -> ShiftBank:
         import torch
 
-        from counterlens.core.components import chained
+        from counterlens.core.linalg.pca import chained
 
         k, link = min(self.components, *(len(one.rows) for one in found)), None
         if k < self.components:
@@ -93,11 +93,11 @@ class Pca(Finder):
         return bank.with_(extra={"scores": scores.float().contiguous()})
 
 
-def _shift(j: int, found: list[Components], link: Tensor | None, shape: tuple[int, ...]) -> Shift:
+def _shift(j: int, found: list[PrincipalComponents], link: Tensor | None, shape: tuple[int, ...]) -> Shift:
     """The j-th component of every timestep as one direction, strength 1 being a standard deviation."""
     import torch
 
-    from counterlens.core.bank import Shift
+    from counterlens.core.h_space.shifts import Shift
 
     delta = torch.stack([one.sigma[j] * one.rows[j] for one in found]).float().view(shape)
     by_step = {name: [round(float(getattr(one, name)[j]), 5) for one in found] for name in ("explained", "stability")}
@@ -110,7 +110,7 @@ def _shift(j: int, found: list[Components], link: Tensor | None, shape: tuple[in
     return Shift(f"pc-{j}", delta, "pca", {**about, **steps, **by_step, **sigma})
 
 
-def _cut(whole: Components, steps: int) -> list[Components]:
+def _cut(whole: PrincipalComponents, steps: int) -> list[PrincipalComponents]:
     """Components of a concatenation, timestep by timestep."""
     from dataclasses import replace
 

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from counterlens.core.pieces import Finder
+from counterlens.core.h_space.finder import Finder
 
 if TYPE_CHECKING:
-    from counterlens.core.bank import Bank
-    from counterlens.core.finding import FindJob
+    from counterlens.core.h_space.job import FindJob
+    from counterlens.core.h_space.shifts import ShiftBank
 
 
 class Random(Finder):
@@ -18,11 +18,11 @@ class Random(Finder):
     components: int = Field(1, description="how many", ge=1)
     length: float = Field(0.1, description="|delta| over the mean |h| of a step, at strength 1", gt=0)
 
-    def find(self, job: FindJob) -> Bank:
+    def find(self, job: FindJob) -> ShiftBank:
         import torch
 
-        from counterlens.core.bank import Shift
-        from counterlens.core.recording import draw
+        from counterlens.core.h_space.recording import draw
+        from counterlens.core.h_space.shifts import Shift
 
         total, count, shape = torch.zeros(len(job.grid) - 1), 0, torch.Size()
         for batch in job.recorded():

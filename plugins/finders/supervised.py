@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from counterlens.core.errors import UsageError
-from counterlens.core.pieces import Finder
+from counterlens.core.h_space.finder import Finder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.bank import Bank, Shift
-    from counterlens.core.finding import FindJob
+    from counterlens.core.h_space.job import FindJob
+    from counterlens.core.h_space.shifts import Shift, ShiftBank
 
 HELD = 4  # every fourth sample is held out
 
@@ -40,7 +40,7 @@ class Supervised(Finder):
     keep_length: bool = Field(False, description="give the projected direction its length again")
     least: float = Field(0.0, description="steps whose held-out AUROC is below this are left out", ge=0, le=1)
 
-    def find(self, job: FindJob) -> Bank:
+    def find(self, job: FindJob) -> ShiftBank:
         h, logits = self._samples(job)
         labels, chosen = job.explained.labels, self._chosen(job)
         norms = h.flatten(2).norm(dim=2).mean(0)
@@ -78,8 +78,8 @@ class Supervised(Finder):
         """The direction of one class, from samples that are not held out, with its AUROC on those that are."""
         import torch
 
-        from counterlens.core.bank import Shift
-        from counterlens.core.hspace import log_odds
+        from counterlens.core.h_space.gradients import log_odds
+        from counterlens.core.h_space.shifts import Shift
 
         k, decided = labels.index(name), logits.argmax(1)
         inside = decided == k
@@ -105,7 +105,7 @@ class Supervised(Finder):
         """The direction without those of other classes (Haas et al. 2024, eq. 12), and the cosines before and after."""
         import torch
 
-        from counterlens.core.hspace import cosines, projected_out
+        from counterlens.core.h_space.gradients import cosines, projected_out
 
         v, conditions = shift.delta.flatten(1), torch.stack([other.delta.flatten(1) for other in others])
         if self.per_step:
@@ -183,7 +183,7 @@ def _along(h: Tensor, w: Tensor) -> Tensor:
 
 def auroc(scores: Tensor, positive: Tensor) -> tuple[float, float]:
     """(AUROC, its standard error by Hanley and McNeil 1982); (nan, nan) where one class is missing."""
-    from counterlens.core.directions import auroc as rate
+    from counterlens.core.conditioning.direction_quality import auroc as rate
 
     m, n = int(positive.sum()), int((~positive).sum())
     if not (m and n):

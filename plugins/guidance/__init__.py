@@ -1,6 +1,6 @@
 """Guidance that comes with counterlens."""
 
-from counterlens.core.hookspecs import hookimpl
+from counterlens.core.plugin.hookspecs import hookimpl
 from counterlens.plugins.guidance.clip_text import ClipText
 from counterlens.plugins.guidance.disagreement import Disagreement
 from counterlens.plugins.guidance.neuron import Neuron

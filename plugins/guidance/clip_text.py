@@ -4,17 +4,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from counterlens.core.pieces import Guidance
+from counterlens.core.problem.method_pieces import Guidance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from counterlens.core.network import Step
-    from counterlens.core.problem import View
-    from counterlens.core.request import Asked
-    from counterlens.core.types import Scene
+    from counterlens.core.data.source_image import SourceImage
+    from counterlens.core.diffusion.step import Step
+    from counterlens.core.problem.scene import Scene
+    from counterlens.core.problem.view import View
 
 
 class ClipText(Guidance):
@@ -39,16 +39,16 @@ class ClipText(Guidance):
             raise ValueError("loss=cross-entropy tells two texts apart: give against=")
         return self
 
-    def check(self, asked: Sequence[Asked]) -> None:
-        from counterlens.core.clips import check
+    def check(self, asked: Sequence[SourceImage]) -> None:
+        from counterlens.core.models.clip import check_clip as check
 
         check(self.checkpoint)
 
     def __call__(self, view: View, step: Step) -> Tensor:
-        from counterlens.core.clips import opened
+        from counterlens.core.models.clip import opened
 
         scene = view.scene
-        clip = opened(self.checkpoint, scene.studio.memo, str(view.x0.device))
+        clip = opened(self.checkpoint, scene.resources.memo, str(view.x0.device))
         e = clip.image(view.shown)
         against = self._texts(scene, clip, self.against) if self.against else None
         return self.value(e, self._texts(scene, clip, self.prompt), against)
@@ -67,7 +67,7 @@ class ClipText(Guidance):
         """[B,D]; each text is encoded once a run."""
         import torch
 
-        labels, memo = scene.studio.classifier.labels, scene.studio.memo
+        labels, memo = scene.resources.classifier.labels, scene.resources.memo
         pairs = zip(scene.source.tolist(), scene.target.tolist(), strict=True)
         texts = [template.format(source=labels[s], target=labels[t]) for s, t in pairs]
         for text in dict.fromkeys(texts):

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from counterlens.core.errors import UsageError
-from counterlens.core.pieces import Guidance
+from counterlens.core.problem.method_pieces import Guidance
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.classifier import Classifier
-    from counterlens.core.network import Step
-    from counterlens.core.problem import View
+    from counterlens.core.classifiers.classifier import Classifier
+    from counterlens.core.diffusion.step import Step
+    from counterlens.core.problem.view import View
 
 
 class Disagreement(Guidance):

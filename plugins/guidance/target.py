@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from counterlens.core.pieces import Guidance
+from counterlens.core.problem.method_pieces import Guidance
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.network import Step
-    from counterlens.core.problem import View
+    from counterlens.core.diffusion.step import Step
+    from counterlens.core.problem.view import View
 
 
 class Target(Guidance):
@@ -36,7 +36,7 @@ class Target(Guidance):
     def __call__(self, view: View, step: Step) -> Tensor:
         if view.draw is None or not self.draws:
             return self._loss(view.logits, view.scene.target)
-        count, classifier = max(1, self.crops), view.scene.studio.classifier
+        count, classifier = max(1, self.crops), view.scene.resources.classifier
         side = min(classifier.contract.size or view.shown.shape[-2:]) if self.crops else min(view.shown.shape[-2:])
         logits = classifier.logits(view.cropped(count, side, self.power, self.noise))
         target = view.scene.target.repeat_interleave(count)

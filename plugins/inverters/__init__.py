@@ -1,6 +1,6 @@
 """Inverters that come with counterlens."""
 
-from counterlens.core.hookspecs import hookimpl
+from counterlens.core.plugin.hookspecs import hookimpl
 from counterlens.plugins.inverters.ddim import Ddim
 from counterlens.plugins.inverters.direct import Direct
 from counterlens.plugins.inverters.edit_friendly import EditFriendly

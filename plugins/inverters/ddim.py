@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from counterlens.core.pieces import Inverter
+from counterlens.core.problem.method_pieces import Inverter
 
 if TYPE_CHECKING:
-    from counterlens.core.problem import Problem
-    from counterlens.core.types import Inversion
+    from counterlens.core.diffusion.inversion import Inversion
+    from counterlens.core.problem.problem import Problem
 
 
 class Ddim(Inverter):
@@ -20,8 +20,8 @@ class Ddim(Inverter):
     )
 
     def invert(self, problem: Problem, skip: float | None = None) -> Inversion:
-        from counterlens.core.inverting import ddim_path
-        from counterlens.core.types import Inversion
+        from counterlens.core.diffusion.inversion import Inversion
+        from counterlens.core.problem.inversion_tools import ddim_path
 
         scene = problem.scene
         grid = scene.grid[self.start(len(scene.grid) - 1, skip) :]

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from counterlens.core.pieces import Inverter
+from counterlens.core.problem.method_pieces import Inverter
 
 if TYPE_CHECKING:
-    from counterlens.core.problem import Problem
-    from counterlens.core.types import Inversion
+    from counterlens.core.diffusion.inversion import Inversion
+    from counterlens.core.problem.problem import Problem
 
 
 class Direct(Inverter):
@@ -22,8 +22,8 @@ class Direct(Inverter):
     def invert(self, problem: Problem, skip: float | None = None) -> Inversion:
         import torch
 
-        from counterlens.core.inverting import ddim_path, gated, means
-        from counterlens.core.types import Inversion
+        from counterlens.core.diffusion.inversion import Inversion
+        from counterlens.core.problem.inversion_tools import ddim_path, gated, means
 
         scene, n = problem.scene, len(problem.scene.grid) - 1
         first = self.start(n, skip)

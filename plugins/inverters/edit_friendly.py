@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from counterlens.core.pieces import Inverter
+from counterlens.core.problem.method_pieces import Inverter
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.problem import Problem
-    from counterlens.core.types import Inversion
+    from counterlens.core.diffusion.inversion import Inversion
+    from counterlens.core.problem.problem import Problem
 
 
 class EditFriendly(Inverter):
@@ -38,8 +38,9 @@ class EditFriendly(Inverter):
     def invert(self, problem: Problem, skip: float | None = None) -> Inversion:
         import torch
 
-        from counterlens.core.problem import churns, noise_for
-        from counterlens.core.types import Inversion
+        from counterlens.core.diffusion.inversion import Inversion
+        from counterlens.core.diffusion.levels import churns
+        from counterlens.core.problem.scene import noise_for
 
         scene = problem.scene
         n = len(scene.grid) - 1
@@ -58,7 +59,7 @@ class EditFriendly(Inverter):
         """What the model's own step misses of each next point: one question a (step, image), asked once."""
         import torch
 
-        from counterlens.core.inverting import means
+        from counterlens.core.problem.inversion_tools import means
 
         branch = {"editing": "", "source": list(problem.scene.cond)[-1], "null": "null"}[self.under]
         rows, size, kept = problem.scene.rows, max(1, problem.batch), problem.kept_steps

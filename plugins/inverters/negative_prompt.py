@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from counterlens.core.pieces import Inverter
+from counterlens.core.problem.method_pieces import Inverter
 
 if TYPE_CHECKING:
-    from counterlens.core.problem import Problem
-    from counterlens.core.types import Inversion
+    from counterlens.core.diffusion.inversion import Inversion
+    from counterlens.core.problem.problem import Problem
 
 
 class NegativePrompt(Inverter):
@@ -20,8 +20,8 @@ class NegativePrompt(Inverter):
     least: float = Field(20.0, description="least PSNR of the reconstruction in dB; an image below is a failure", ge=0)
 
     def invert(self, problem: Problem, skip: float | None = None) -> Inversion:
-        from counterlens.core.inverting import ddim_path, gated, walked_back
-        from counterlens.core.types import Inversion
+        from counterlens.core.diffusion.inversion import Inversion
+        from counterlens.core.problem.inversion_tools import ddim_path, gated, walked_back
 
         scene = problem.scene
         grid = scene.grid[self.start(len(scene.grid) - 1, skip) :]

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from counterlens.core.pieces import Inverter
+from counterlens.core.problem.method_pieces import Inverter
 
 if TYPE_CHECKING:
-    from counterlens.core.problem import Problem
-    from counterlens.core.types import Inversion
+    from counterlens.core.diffusion.inversion import Inversion
+    from counterlens.core.problem.problem import Problem
 
 
 class Noise(Inverter):
@@ -15,8 +15,8 @@ class Noise(Inverter):
     name: ClassVar[str] = "noise"
 
     def invert(self, problem: Problem, skip: float | None = None) -> Inversion:
-        from counterlens.core.problem import noise_for
-        from counterlens.core.types import Inversion
+        from counterlens.core.diffusion.inversion import Inversion
+        from counterlens.core.problem.scene import noise_for
 
         scene = problem.scene
         grid = scene.grid[self.start(len(scene.grid) - 1, skip) :]

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from counterlens.core.pieces import Inverter
+from counterlens.core.problem.method_pieces import Inverter
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.levels import Level
-    from counterlens.core.problem import Problem
-    from counterlens.core.types import Inversion, Scene
+    from counterlens.core.diffusion.inversion import Inversion
+    from counterlens.core.diffusion.levels import Level
+    from counterlens.core.problem.problem import Problem
+    from counterlens.core.problem.scene import Scene
 
 
 class NullText(Inverter):
@@ -35,14 +36,14 @@ class NullText(Inverter):
     def invert(self, problem: Problem, skip: float | None = None) -> Inversion:
         import torch
 
-        from counterlens.core.inverting import ddim_path, gated
-        from counterlens.core.types import Inversion
+        from counterlens.core.diffusion.inversion import Inversion
+        from counterlens.core.problem.inversion_tools import ddim_path, gated
 
         scene = problem.scene
         grid = scene.grid[self.start(len(scene.grid) - 1, skip) :]
         path = ddim_path(problem, grid, source=True)
         if "null" not in scene.cond:  # no guidance: the walk under the prompt alone comes back by itself
-            from counterlens.core.inverting import walked_back
+            from counterlens.core.problem.inversion_tools import walked_back
 
             inversion = Inversion(path[0], grid, path=path)
             return gated(problem, inversion, walked_back(problem, inversion), self.least)
@@ -59,7 +60,7 @@ class NullText(Inverter):
         """The empty texts [B,T,D] of one step, and where the guided step goes under them, [B,C,h,w]."""
         import torch
 
-        from counterlens.core.inverting import conditional, note
+        from counterlens.core.problem.inversion_tools import conditional, note
 
         scene, i = problem.scene, at[0]
         with torch.no_grad():
@@ -92,7 +93,7 @@ def _guided(
     problem: Problem, scene: Scene, at: tuple[int, Level, Level], x: Tensor, text: Tensor, null: Tensor
 ) -> Tensor:
     """The guided step from ``x`` under these empty texts, with the conditional answer ``text`` already known."""
-    from counterlens.core.network import Step
+    from counterlens.core.diffusion.step import Step
 
     i, now, to = at
     step = Step(i, len(problem.scene.grid) - 1, now, to, x, scene.cond, scene.rows, scene.extra)
@@ -103,7 +104,7 @@ def _guided(
 
 def _ask(scene: Scene, at: tuple[int, Level, Level], x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
     """The network's answer [B,C,h,w] under one branch."""
-    from counterlens.core.network import Step
+    from counterlens.core.diffusion.step import Step
 
     i, now, to = at
     step = Step(i, len(scene.grid) - 1, now, to, x, cond, scene.rows, scene.extra)

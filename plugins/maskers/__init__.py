@@ -1,6 +1,6 @@
 """Maskers that come with counterlens: where a picture may change."""
 
-from counterlens.core.hookspecs import hookimpl
+from counterlens.core.plugin.hookspecs import hookimpl
 from counterlens.plugins.maskers.attribution import Attribution
 from counterlens.plugins.maskers.cross_attention import CrossAttention
 from counterlens.plugins.maskers.difference import Difference
@@ -18,6 +18,6 @@ def counterlens_maskers():
 
 @hookimpl
 def counterlens_doctor():
-    from counterlens.plugins.maskers.here import checks
+    from counterlens.plugins.maskers.requirements import checks
 
     return checks()

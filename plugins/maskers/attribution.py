@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from counterlens.core.pieces import Masker
+from counterlens.core.problem.masker import Masker
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.types import Scene
+    from counterlens.core.problem.scene import Scene
 
 GRADIENT = ("integrated-gradients", "gradient-shap", "grad-cam")
 
@@ -44,7 +44,7 @@ class Attribution(Masker):
     def mask(self, scene: Scene) -> Tensor:
         import torch
 
-        from counterlens.core.maps import normalised, smoothed
+        from counterlens.core.images.map_ops import normalised, smoothed
 
         images = scene.image.float() / 2 + 0.5
         with torch.enable_grad():
@@ -100,7 +100,7 @@ class Attribution(Masker):
         import torch.nn.functional as F
         from captum.attr import LayerGradCam
 
-        layer = last_convolution(scene.studio.classifier)
+        layer = last_convolution(scene.resources.classifier)
         scores = LayerGradCam(logit, layer).attribute(image.clone().requires_grad_())
         return F.interpolate(scores.float(), image.shape[-2:], mode="bilinear", align_corners=False)
 
@@ -117,7 +117,7 @@ class Attribution(Masker):
 
 def _logit(scene: Scene, row: int, of: str) -> Any:
     """A function of images that Captum can ask: one number an image, for the row's own classes."""
-    source, target, classifier = int(scene.source[row]), int(scene.target[row]), scene.studio.classifier
+    source, target, classifier = int(scene.source[row]), int(scene.target[row]), scene.resources.classifier
 
     def logit(images: Tensor) -> Tensor:
         logits = classifier.logits(images)

@@ -1,3 +1,5 @@
+""""""
+
 from __future__ import annotations
 
 import re
@@ -7,14 +9,27 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from counterlens.core.errors import UsageError
-from counterlens.core.pieces import Masker
-from counterlens.plugins.maskers.words import FORM, squashed
+from counterlens.core.problem.masker import Masker
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.network import Step
-    from counterlens.core.types import Scene
+    from counterlens.core.diffusion.step import Step
+    from counterlens.core.problem.scene import Scene
+
+
+FORM = r"none|(?:sqrt|linear|sqr)_0\.\d+"
+
+
+POWERS = {"sqrt": 0.5, "linear": 1.0, "sqr": 2.0}
+
+
+def squashed(c: Tensor, form: str) -> Tensor:
+    """``sqrt_0.3`` is sqrt((c - 0.3)+ / 0.7); ``linear_`` and ``sqr_`` likewise, ``none`` is the map itself."""
+    if form == "none":
+        return c
+    name, least = form.split("_")
+    return ((c - float(least)).clamp(0, 1) / (1 - float(least))) ** POWERS[name]
 
 
 class CrossAttention(Masker):
@@ -37,9 +52,9 @@ class CrossAttention(Masker):
         import torch
         import torch.nn.functional as F
 
-        from counterlens.core.maps import normalised
-        from counterlens.core.network import Step, only
-        from counterlens.core.problem import noise_for
+        from counterlens.core.diffusion.step import Step, only
+        from counterlens.core.images.map_ops import normalised
+        from counterlens.core.problem.scene import noise_for
 
         chosen = torch.stack([self._chosen(scene, k) for k in range(len(scene))]).to(scene.x0.device)
         branch = list(scene.cond)[-1]
@@ -70,15 +85,15 @@ class CrossAttention(Masker):
         """[T] weights of the tokens of these words in a row's prompt; UsageError when they are not in it."""
         import torch
 
-        from counterlens.core.alignment import spans
+        from counterlens.core.conditioning.token_alignment import spans
 
-        prompt, labels = scene.studio.options["prompts"][scene.rows[row]], scene.studio.classifier.labels
+        prompt, labels = scene.resources.options["prompts"][scene.rows[row]], scene.resources.classifier.labels
         names = {"source": labels[int(scene.source[row])], "target": labels[int(scene.target[row])]}
         words = re.sub(r"\{(source|target)\}", lambda match: names[match[1]], self.words)
         length = scene.cond[list(scene.cond)[-1]].shape[1]
         found = torch.zeros(length)
         asked = places(prompt, words) if words else [(0, len(prompt))]
-        for k, (start, end) in enumerate(spans(scene.studio.pipeline.others["tokenizer"], prompt)[:length]):
+        for k, (start, end) in enumerate(spans(scene.resources.pipeline.others["tokenizer"], prompt)[:length]):
             found[k] = float(start < end and any(start < last and end > first for first, last in asked))
         if not found.any():
             raise UsageError(f"cross-attention: the prompt {prompt!r} has no words {words!r}; give --prompt")
@@ -94,14 +109,14 @@ def places(prompt: str, words: str) -> list[tuple[int, int]]:
     >>> places("a cabinet", "cab")
     []
     """
-    from counterlens.core.grammar import rules
-    from counterlens.core.phrases import find
+    from counterlens.core.conditioning.class_names import find_class_name
+    from counterlens.core.conditioning.nouns import rules
 
     nouns = rules()
-    whole = find(prompt, words, nouns)
+    whole = find_class_name(prompt, words, nouns)
     if whole and whole.how != "head":
         return [(whole.start, whole.end)]
-    each = [find(prompt, word, nouns) for word in words.split()]
+    each = [find_class_name(prompt, word, nouns) for word in words.split()]
     found = each if each and all(each) else [whole]
     return [(one.start, one.end) for one in found if one]
 

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from counterlens.core.pieces import Masker
+from counterlens.core.problem.masker import Masker
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.problem import Problem
+    from counterlens.core.problem.problem import Problem
 
 
 class Difference(Masker):
@@ -48,7 +48,7 @@ class Difference(Masker):
         """The map of the least share that flips; bisection of each row's own bounds, all rows at once."""
         import torch
 
-        from counterlens.core.lock import locked
+        from counterlens.core.problem.scene import locked
 
         low = torch.zeros(len(score), device=score.device)
         high = torch.full_like(low, self.most)
@@ -64,7 +64,7 @@ class Difference(Masker):
 
 def ranked(change: Tensor, smooth: float) -> Tensor:
     """A difference [B,1,H,W], smoothed (in shares of a side), as the picture's ranking of its pixels."""
-    from counterlens.core.maps import smoothed
+    from counterlens.core.images.map_ops import smoothed
 
     return smoothed(change, smooth * change.shape[-1])
 

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from counterlens.core.pieces import Masker
+from counterlens.core.problem.masker import Masker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from counterlens.core.mapfile import MapFile
-    from counterlens.core.request import Asked
-    from counterlens.core.types import Scene
+    from counterlens.core.data.source_image import SourceImage
+    from counterlens.core.images.map_file import MapFile
+    from counterlens.core.problem.scene import Scene
 
 
 class File(Masker):
@@ -34,8 +34,8 @@ class File(Masker):
     )
     snap: float = Field(0.02, description="values so near to 0 and 1 become 0 and 1", ge=0, lt=0.5)
 
-    def check(self, asked: Sequence[Asked]) -> None:
-        by_path: dict[str, list[Asked]] = {}
+    def check(self, asked: Sequence[SourceImage]) -> None:
+        by_path: dict[str, list[SourceImage]] = {}
         for one in asked:
             by_path.setdefault(self._path(one.name, one.index), []).append(one)
         for path, pictures in by_path.items():
@@ -46,7 +46,7 @@ class File(Masker):
         import torch
 
         size = (scene.image.shape[-2], scene.image.shape[-1])
-        policy = self.fit or scene.studio.options.get("fit", "crop")
+        policy = self.fit or scene.resources.options.get("fit", "crop")
         maps = [self._read(self._path(item.name, item.origin.get("index", -1))) for item in scene.items]
         return torch.stack([torch.from_numpy(one.fitted(size, policy))[None] for one in maps]).to(scene.image)
 
@@ -54,6 +54,6 @@ class File(Masker):
         return self.path.replace("{stem}", Path(name).stem).replace("{index}", str(index))
 
     def _read(self, path: str) -> MapFile:
-        from counterlens.core.mapfile import read_map
+        from counterlens.core.images.map_file import read_map
 
         return read_map(path, self.white, self.channel, self.snap)

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from counterlens.core.pieces import Masker
+from counterlens.core.problem.masker import Masker
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.types import Scene
+    from counterlens.core.problem.scene import Scene
 
 
 class Given(Masker):

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, model_validator
 
 from counterlens.core.errors import MissingError, UsageError
-from counterlens.core.pieces import Masker
-from counterlens.plugins.maskers.words import FORM, looked, low_resolution
+from counterlens.core.problem.masker import Masker
+from counterlens.plugins.maskers.cross_attention import FORM
+from counterlens.plugins.maskers.point_prompts import looked, low_resolution
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from counterlens.core.request import Asked
-    from counterlens.core.types import Scene
+    from counterlens.core.data.source_image import SourceImage
+    from counterlens.core.problem.scene import Scene
 
 WIDTHS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}  # of the image encoder, by which a checkpoint tells its type
 FIRST = "image_encoder.patch_embed.proj.weight"
@@ -59,14 +60,14 @@ class Sam(Masker):
             return self.needs | {"cross-attention", "text"}
         return self.needs | (frozenset() if self.points or self.boxes else frozenset({"gradient"}))
 
-    def check(self, asked: Sequence[Asked]) -> None:
+    def check(self, asked: Sequence[SourceImage]) -> None:
         kind_of(self.checkpoint)
 
     def mask(self, scene: Scene) -> Tensor:
         import numpy as np
         import torch
 
-        memo, key = scene.studio.memo, ("sam", self.checkpoint)
+        memo, key = scene.resources.memo, ("sam", self.checkpoint)
         if key not in memo:
             memo[key] = open_sam(self.checkpoint, str(scene.image.device))
         model = memo[key]
@@ -125,7 +126,7 @@ def decisive(scene: Scene) -> np.ndarray:
 
     with torch.enable_grad():
         images = (scene.image / 2 + 0.5).detach().requires_grad_()
-        logits = scene.studio.classifier.logits(images)
+        logits = scene.resources.classifier.logits(images)
         lead = logits.gather(1, scene.source[:, None]) - logits.gather(1, scene.target[:, None])
         (g,) = torch.autograd.grad(lead.sum(), images)
     for row in scene.rows:
@@ -148,7 +149,7 @@ def kind_of(checkpoint: str) -> str:
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
     if path.suffix == ".safetensors":
-        from counterlens.core.layout import header
+        from counterlens.core.models.folder import header
 
         return {name: tuple(one["shape"]) for name, one in header(path).items()}
     return {name: tuple(one.shape) for name, one in _weights(path, "meta").items() if hasattr(one, "shape")}

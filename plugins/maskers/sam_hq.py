@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, model_validator
 
 from counterlens.core.errors import MissingError, UsageError
-from counterlens.core.pieces import Masker
-from counterlens.plugins.maskers.words import FORM, looked, low_resolution
+from counterlens.core.problem.masker import Masker
+from counterlens.plugins.maskers.cross_attention import FORM
+from counterlens.plugins.maskers.point_prompts import looked, low_resolution
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from counterlens.core.request import Asked
-    from counterlens.core.types import Scene
+    from counterlens.core.data.source_image import SourceImage
+    from counterlens.core.problem.scene import Scene
 
 
 class SamHq(Masker):
@@ -46,7 +47,7 @@ class SamHq(Masker):
     def wanted(self) -> frozenset[str]:
         return self.needs | (frozenset({"cross-attention", "text"}) if self.words else frozenset())
 
-    def check(self, asked: Sequence[Asked]) -> None:
+    def check(self, asked: Sequence[SourceImage]) -> None:
         config = Path(self.checkpoint).expanduser() / "config.json"
         if not config.is_file():
             raise MissingError(f"SAM-HQ checkpoint {self.checkpoint}: there is no {config}; give the model's folder")
@@ -57,7 +58,7 @@ class SamHq(Masker):
     def mask(self, scene: Scene) -> Tensor:
         import torch
 
-        memo, key = scene.studio.memo, ("sam-hq", self.checkpoint)
+        memo, key = scene.resources.memo, ("sam-hq", self.checkpoint)
         if key not in memo:
             memo[key] = open_sam_hq(self.checkpoint, str(scene.image.device))
         model, processor = memo[key]

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from counterlens.core.pieces import Masker
+from counterlens.core.problem.masker import Masker
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.types import Scene
+    from counterlens.core.problem.scene import Scene
 
 
 class Strips(Masker):

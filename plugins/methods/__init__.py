@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from counterlens.core.hookspecs import hookimpl
-from counterlens.core.methods import Method
+from counterlens.core.plugin.hookspecs import hookimpl
+from counterlens.core.problem.method import Method
 
 
 @hookimpl

@@ -1,17 +1,20 @@
 """Metrics that come with counterlens, and the feature extractors that they may use."""
 
-from counterlens.core.hookspecs import hookimpl
-from counterlens.plugins.metrics import change_map as maps
-from counterlens.plugins.metrics import confidence, costs, distance, extent, factors, fid, flips, neighbours, truth
-from counterlens.plugins.metrics.attributes import AttributeChange, CorrelationDifference, Disentanglement, Mnac
-from counterlens.plugins.metrics.cout import Cout
-from counterlens.plugins.metrics.diversity import Diversity
-from counterlens.plugins.metrics.judge import JudgeAgreement, JudgeConverted, JudgeFlipRate
-from counterlens.plugins.metrics.leakage import Leakage, PsnrOutside
-from counterlens.plugins.metrics.networks import EXTRACTORS, EXTRACTORS_MISSING
-from counterlens.plugins.metrics.perceptual import Lpips
-from counterlens.plugins.metrics.signal import Psnr, Ssim
-from counterlens.plugins.metrics.similarity import S3, Cosine, FaceSimilarity, FaceVerification
+from counterlens.core.plugin.hookspecs import hookimpl
+from counterlens.plugins.metrics.extractors import EXTRACTORS, EXTRACTORS_MISSING
+from counterlens.plugins.metrics.network import factors
+from counterlens.plugins.metrics.network.attributes import AttributeChange, CorrelationDifference, Disentanglement, Mnac
+from counterlens.plugins.metrics.network.cout import Cout
+from counterlens.plugins.metrics.network.diversity import Diversity
+from counterlens.plugins.metrics.network.lpips import Lpips
+from counterlens.plugins.metrics.network.similarity import S3, Cosine, FaceSimilarity, FaceVerification
+from counterlens.plugins.metrics.pixels import change_map as maps
+from counterlens.plugins.metrics.pixels import distance, extent, truth
+from counterlens.plugins.metrics.pixels.leakage import Leakage, PsnrOutside
+from counterlens.plugins.metrics.pixels.psnr_ssim import Psnr, Ssim
+from counterlens.plugins.metrics.record import confidence, costs, flips
+from counterlens.plugins.metrics.record.judge import JudgeAgreement, JudgeConverted, JudgeFlipRate
+from counterlens.plugins.metrics.sets import fid, neighbours
 
 __all__ = ["EXTRACTORS", "EXTRACTORS_MISSING"]
 

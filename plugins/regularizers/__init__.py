@@ -1,6 +1,6 @@
 """Regularizers that come with counterlens."""
 
-from counterlens.core.hookspecs import hookimpl
+from counterlens.core.plugin.hookspecs import hookimpl
 from counterlens.plugins.regularizers import distance, perceptual
 from counterlens.plugins.regularizers.identity import Identity
 

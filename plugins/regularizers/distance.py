@@ -11,8 +11,8 @@ from counterlens.plugins.regularizers.regions import BACKGROUND, FOREGROUND, Reg
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.network import Step
-    from counterlens.core.problem import View
+    from counterlens.core.diffusion.step import Step
+    from counterlens.core.problem.view import View
 
 
 class Distance(Regional):

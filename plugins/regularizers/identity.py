@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from counterlens.core.pieces import Regularizer
+from counterlens.core.problem.method_pieces import Regularizer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.network import Step
-    from counterlens.core.problem import View
+    from counterlens.core.diffusion.step import Step
+    from counterlens.core.problem.view import View
 
 
 class Identity(Regularizer):
@@ -34,11 +34,10 @@ class Identity(Regularizer):
 
     def _opened(self, view: View) -> Callable[[Tensor], Any]:
         """The extractor, opened once a run."""
-        from counterlens.core.features import open_features
-        from counterlens.core.measuring import Context
-        from counterlens.core.registry import load
+        from counterlens.core.metrics.context import Context, open_features
+        from counterlens.core.plugin.registry import load_registry
 
-        memo, key = view.scene.studio.memo, ("identity", self.features)
+        memo, key = view.scene.resources.memo, ("identity", self.features)
         if key not in memo:
-            memo[key] = open_features(self.features, Context(load(), device=str(view.x0.device)))
+            memo[key] = open_features(self.features, Context(load_registry(), device=str(view.x0.device)))
         return memo[key].extract

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from counterlens.core.network import Step
-    from counterlens.core.problem import View
-    from counterlens.core.request import Asked
+    from counterlens.core.data.source_image import SourceImage
+    from counterlens.core.diffusion.step import Step
+    from counterlens.core.problem.view import View
 
 
 class Lpips(Regional):
@@ -27,16 +27,16 @@ class Lpips(Regional):
     net: Literal["alex", "vgg", "squeeze"] = Field("alex", description="backbone")
     weights: str = Field("", description="torchvision's weights of the backbone as .safetensors; empty: torch's cache")
 
-    def check(self, asked: Sequence[Asked]) -> None:
-        from counterlens.core.lpips import missing
+    def check(self, asked: Sequence[SourceImage]) -> None:
+        from counterlens.core.models.lpips import missing
 
         if why := missing(self.net, self._path()):
             raise MissingError(why)
 
     def __call__(self, view: View, step: Step) -> Tensor:
-        from counterlens.core.lpips import open_lpips
+        from counterlens.core.models.lpips import open_lpips
 
-        scene, memo = view.scene, view.scene.studio.memo
+        scene, memo = view.scene, view.scene.resources.memo
         key = ("lpips", self.net, self.weights)
         if key not in memo:
             memo[key] = open_lpips(self.net, self._path(), str(view.x0.device))
@@ -74,16 +74,16 @@ class Clip(Regional):
     name: ClassVar[str] = "clip"
     checkpoint: str = Field(description="folder of a CLIP model in transformers' layout")
 
-    def check(self, asked: Sequence[Asked]) -> None:
-        from counterlens.core.clips import check
+    def check(self, asked: Sequence[SourceImage]) -> None:
+        from counterlens.core.models.clip import check_clip as check
 
         check(self.checkpoint)
 
     def __call__(self, view: View, step: Step) -> Tensor:
-        from counterlens.core.clips import opened
+        from counterlens.core.models.clip import opened
 
         scene = view.scene
-        clip = opened(self.checkpoint, scene.studio.memo, str(view.x0.device))
+        clip = opened(self.checkpoint, scene.resources.memo, str(view.x0.device))
         now, source = (
             self._mean(scene, clip, clip.patches(x)) for x in (view.shown, scene.image.to(view.x0) / 2 + 0.5)
         )

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from counterlens.core.pieces import Regularizer
+from counterlens.core.problem.method_pieces import Regularizer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.types import Scene
+    from counterlens.core.problem.scene import Scene
 
 WHOLE, BACKGROUND, FOREGROUND = "whole", "background", "foreground"
 

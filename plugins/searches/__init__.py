@@ -1,6 +1,6 @@
 """Searches that come with counterlens."""
 
-from counterlens.core.hookspecs import hookimpl
+from counterlens.core.plugin.hookspecs import hookimpl
 from counterlens.plugins.searches.descent import Descent
 from counterlens.plugins.searches.h_space import HSpace
 from counterlens.plugins.searches.once import Once

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from counterlens.core.pieces import Search
+from counterlens.core.problem.method_pieces import Search
 
 if TYPE_CHECKING:
-    from counterlens.core.descending import How
-    from counterlens.core.problem import Problem
-    from counterlens.core.types import Found
+    from counterlens.core.problem.items import SearchResult
+    from counterlens.core.problem.problem import Problem
+    from counterlens.core.search.descent_variables import DescentSettings
 
 
 class Descent(Search):
@@ -65,16 +65,16 @@ class Descent(Search):
             raise ValueError(f"{value!r}: use full, shortcut or truncated:K with K from 1")
         return value
 
-    def run(self, problem: Problem) -> Found:
-        from counterlens.core.descending import descend, descended
+    def run(self, problem: Problem) -> SearchResult:
+        from counterlens.core.search.descent import descend, descended
 
         how = self._how()
         return descended(problem, partial(descend, how=how))
 
-    def _how(self) -> How:
+    def _how(self) -> DescentSettings:
         import torch
 
-        from counterlens.core.descending import How
+        from counterlens.core.search.descent_variables import DescentSettings
 
         makers: dict[str, Any] = {
             "adam": torch.optim.Adam,
@@ -83,4 +83,4 @@ class Descent(Search):
         }
         kind, _, k = self.gradient.partition(":")
         options = self.model_dump(exclude={"optimiser", "gradient"})
-        return How(optimiser=makers[self.optimiser], gradient=kind, truncated=int(k or 0), **options)
+        return DescentSettings(optimiser=makers[self.optimiser], gradient=kind, truncated=int(k or 0), **options)

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from counterlens.core.pieces import Search
+from counterlens.core.problem.method_pieces import Search
 
 if TYPE_CHECKING:
-    from counterlens.core.bank import Bank
-    from counterlens.core.problem import Problem
-    from counterlens.core.request import Asked
-    from counterlens.core.types import Found
+    from counterlens.core.data.source_image import SourceImage
+    from counterlens.core.h_space.shifts import ShiftBank
+    from counterlens.core.problem.items import SearchResult
+    from counterlens.core.problem.problem import Problem
 
 
 def usual(sites: Iterable[str]) -> str:
@@ -64,41 +64,41 @@ class HSpace(Search):
             raise ValueError("window is begin,end with 0 <= begin < end <= 1")
         return self
 
-    def check(self, asked: Sequence[Asked]) -> None:
-        from counterlens.core.bank import load
+    def check(self, asked: Sequence[SourceImage]) -> None:
+        from counterlens.core.h_space.shifts import load_shifts
 
         if self.directions:
-            load(self.directions)
+            load_shifts(self.directions)
 
-    def run(self, problem: Problem) -> Found:
+    def run(self, problem: Problem) -> SearchResult:
         import torch
 
-        from counterlens.core.sweeping import chunks
-        from counterlens.core.types import Found
-        from counterlens.plugins.searches.h_climb import Climb, Row, alike
+        from counterlens.core.problem.items import SearchResult
+        from counterlens.core.search.strength_search import chunks
+        from counterlens.plugins.searches.h_space_climb import Climb, ClimbState, alike
 
         bank = self._bank(problem)
         site = bank.space.site if bank else self.site or usual(problem.scene.net.sites)
-        rows: list[Row] = []
+        rows: list[ClimbState] = []
         for batch in chunks(problem):
-            found: dict[int, Row] = {}
+            found: dict[int, ClimbState] = {}
             for at in alike(batch):  # images whose change maps leave out other steps go apart
                 found |= zip(at, Climb(self, batch.take(at), site, bank).run(), strict=True)
             rows += [found[k] for k in range(len(batch.scene))]
             problem.tick(len(rows), len(problem.scene))
-        return Found(
+        return SearchResult(
             torch.stack([row.x0 for row in rows]),
             tuple(row.strength for row in rows),
             tuple(tuple(row.tried) for row in rows),
             tuple(tuple(row.ends) for row in rows) if problem.keep else (),
         )
 
-    def _bank(self, problem: Problem) -> Bank | None:
-        from counterlens.core.bank import load
-        from counterlens.core.sites import check_site
+    def _bank(self, problem: Problem) -> ShiftBank | None:
+        from counterlens.core.diffusion.sites import check_site
+        from counterlens.core.h_space.shifts import load_shifts
 
         scene = problem.scene
         if self.directions:
-            return load(self.directions).check(scene.studio.pipeline, scene.grid, self.site, self.resample)
-        check_site(self.site or usual(scene.net.sites), scene.net.sites, scene.studio.pipeline.uri)
+            return load_shifts(self.directions).check(scene.resources.pipeline, scene.grid, self.site, self.resample)
+        check_site(self.site or usual(scene.net.sites), scene.net.sites, scene.resources.pipeline.uri)
         return None

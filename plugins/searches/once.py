@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from counterlens.core.pieces import Search
+from counterlens.core.problem.method_pieces import Search
 
 if TYPE_CHECKING:
-    from counterlens.core.problem import Problem
-    from counterlens.core.types import Found
+    from counterlens.core.problem.items import SearchResult
+    from counterlens.core.problem.problem import Problem
 
 
 class Once(Search):
@@ -15,8 +15,8 @@ class Once(Search):
     name: ClassVar[str] = "once"
     needs: ClassVar[frozenset[str]] = frozenset({"trajectory", "prediction"})
 
-    def run(self, problem: Problem) -> Found:
-        from counterlens.core.sweeping import chunks, found, walk
+    def run(self, problem: Problem) -> SearchResult:
+        from counterlens.core.search.strength_search import chunks, result_of_ends, walk
 
         ends = [walk(part, part.invert()) for part in chunks(problem)]
-        return found(ends)
+        return result_of_ends(ends)

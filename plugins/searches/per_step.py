@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from counterlens.core.pieces import Search
+from counterlens.core.problem.method_pieces import Search
 
 if TYPE_CHECKING:
-    from counterlens.core.problem import Problem
-    from counterlens.core.types import Found
+    from counterlens.core.problem.items import SearchResult
+    from counterlens.core.problem.problem import Problem
 
 
 class PerStep(Search):
@@ -21,13 +21,13 @@ class PerStep(Search):
         "estimate", description="differentiate at the clean estimate, or through the network as well"
     )
 
-    def run(self, problem: Problem) -> Found:
+    def run(self, problem: Problem) -> SearchResult:
         import torch
 
-        from counterlens.core.sweeping import chunks, found, walk
+        from counterlens.core.search.strength_search import chunks, result_of_ends, walk
 
         ends = []
         for part in chunks(problem):
             at = part.with_(scene=part.scene.at(torch.full((len(part.scene),), self.strength)))
             ends.append(walk(at, at.invert(), self.through))
-        return found(ends, self.strength)
+        return result_of_ends(ends, self.strength)

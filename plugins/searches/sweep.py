@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from counterlens.core.pieces import Search
+from counterlens.core.problem.method_pieces import Search
 
 if TYPE_CHECKING:
-    from counterlens.core.problem import Problem
-    from counterlens.core.types import Found
+    from counterlens.core.problem.items import SearchResult
+    from counterlens.core.problem.problem import Problem
 
 
 class Sweep(Search):
@@ -29,9 +29,9 @@ class Sweep(Search):
         "estimate", description="differentiate guidance at the clean estimate, or through the network as well"
     )
 
-    def run(self, problem: Problem) -> Found:
-        from counterlens.core.sweeping import Rung, climb
+    def run(self, problem: Problem) -> SearchResult:
+        from counterlens.core.search.strength_search import LadderStep, search_ladder
 
         skips = self.skips or (problem.inverter.skip,)
-        ladder = [Rung(skip, strength) for skip in skips for strength in self.strengths]
-        return climb(problem, ladder, self.together, self.through, self.stop)
+        ladder = [LadderStep(skip, strength) for skip in skips for strength in self.strengths]
+        return search_ladder(problem, ladder, self.together, self.through, self.stop)

@@ -1,6 +1,6 @@
 """Trainers that come with counterlens."""
 
-from counterlens.core.hookspecs import hookimpl
+from counterlens.core.plugin.hookspecs import hookimpl
 from counterlens.plugins.trainers.backbone import Backbone
 from counterlens.plugins.trainers.classifier import Classifier
 from counterlens.plugins.trainers.embeddings import Embeddings

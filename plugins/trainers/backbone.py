@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from counterlens.core.pieces import Trainer
+from counterlens.core.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from counterlens.core.training import Job
+    from counterlens.core.training.trainer import TrainJob
 
 Kind = Literal["kandinsky22", "stable-diffusion", "ddpm"]
 
@@ -38,13 +38,13 @@ class Backbone(Trainer):
     held: float = Field(0.06, description="share of the groups of images that are held out", gt=0, lt=1)
     looks: int = Field(8, description="sheets of samples of each part while it is trained", ge=1)
 
-    def train(self, job: Job) -> Mapping[str, Any]:
-        from counterlens.plugins.trainers.scratch import Scratch
+    def train(self, job: TrainJob) -> Mapping[str, Any]:
+        from counterlens.plugins.trainers.backbones.run import Scratch
 
         return Scratch(job, self).run()
 
-    def plan(self, job: Job) -> Mapping[str, Any]:
-        from counterlens.plugins.trainers.estimate import estimate
-        from counterlens.plugins.trainers.scratch import Scratch
+    def plan(self, job: TrainJob) -> Mapping[str, Any]:
+        from counterlens.plugins.trainers.backbones.estimate import estimate
+        from counterlens.plugins.trainers.backbones.run import Scratch
 
         return estimate(Scratch(job, self))

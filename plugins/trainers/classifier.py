@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from counterlens.core.errors import CounterlensError, RunFailed, UsageError
-from counterlens.core.pieces import Trainer
+from counterlens.core.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from counterlens.core.accuracy import Accuracy
-    from counterlens.core.training import Job
+    from counterlens.core.classifiers.accuracy import Accuracy
+    from counterlens.core.training.trainer import TrainJob
 
 SHARES = {"selector": 0.34, "selector-held": 0.06, "judge": 0.34, "judge-held": 0.06, "test": 0.2}
 WITH_TEST = {"selector": 0.42, "selector-held": 0.08, "judge": 0.42, "judge-held": 0.08}  # the data has a test part
@@ -68,11 +68,11 @@ class Classifier(Trainer):
             return self.arch
         return self.judge_arch or tuple(OTHER.get(name, name) for name in self.arch)
 
-    def train(self, job: Job) -> Mapping[str, Any]:
+    def train(self, job: TrainJob) -> Mapping[str, Any]:
         if job.out.exists():
             raise UsageError(f"{job.out} is there already: choose another --out, or remove it")
         data = _read(job, self.size, self.pretrained)
-        from counterlens.core.files import explained, temporary
+        from counterlens.core.utils.files import explained, temporary
 
         part = temporary(job.out)
         try:
@@ -93,25 +93,32 @@ class Classifier(Trainer):
                 shutil.rmtree(part, ignore_errors=True)
         return record
 
-    def _members(self, job: Job, data: Any, role: str, folder: Path) -> list[dict[str, Any]]:
+    def _members(self, job: TrainJob, data: Any, role: str, folder: Path) -> list[dict[str, Any]]:
         """Every architecture trained on this role's images, written and measured."""
-        from counterlens.core import training_images
+        from counterlens.core.data import training_images
 
         folder.mkdir(parents=True)
         training_images.write(folder, data.hashes(role, f"{role}-held"), job.dataset.uri)
         return [self._member(job, data, role, name, folder) for name in self.archs(role)]
 
-    def _member(self, job: Job, data: Any, role: str, name: str, folder: Path) -> dict[str, Any]:
+    def _member(self, job: TrainJob, data: Any, role: str, name: str, folder: Path) -> dict[str, Any]:
         import torch
 
-        from counterlens.plugins.trainers import probing
-        from counterlens.plugins.trainers.fitting import Recipe, calibration_error, divide, fit, logits_of, temperature
+        from counterlens.plugins.trainers.fitting import linear_probe
+        from counterlens.plugins.trainers.fitting.classifier import (
+            ClassifierRecipe,
+            calibration_error,
+            divide,
+            fit,
+            logits_of,
+            temperature,
+        )
 
         path = folder / f"{name.replace(':', '-')}.safetensors"
         if name == "probe":
-            return {"role": role, "arch": name, **probing.write(job, data, role, path)}
+            return {"role": role, "arch": name, **linear_probe.write(job, data, role, path)}
         attack = self.attack if role == "selector" else 0.0
-        recipe = Recipe(
+        recipe = ClassifierRecipe(
             self.epochs, self.patience, self.lr, self.batch, self.flip, self.jitter, attack, job.device, job.seed
         )
         arch = name if name.partition(":")[0] in ("timm", "torchvision", *SHORT) else f"torchvision:{name}"
@@ -129,9 +136,9 @@ class Classifier(Trainer):
         errors = {"calibration_error": round(gap[1], 4), "before_calibration": round(gap[0], 4)}
         return {"role": role, "arch": name, "began": begun, **found, "temperature": round(t, 3), **errors}
 
-    def _begin(self, job: Job, net: nn.Module, arch: str) -> str:
+    def _begin(self, job: TrainJob, net: nn.Module, arch: str) -> str:
         """Published weights, but for the last layer, where they can be had."""
-        from counterlens.core.classifier import open_classifier
+        from counterlens.core.plugin.registry import open_classifier
 
         if not arch.startswith(("torchvision:", "timm:")):
             return "at random"
@@ -146,11 +153,11 @@ class Classifier(Trainer):
         )
         return "with published weights"
 
-    def _scores(self, job: Job, data: Any, folder: Path) -> dict[str, Any]:
+    def _scores(self, job: TrainJob, data: Any, folder: Path) -> dict[str, Any]:
         """Accuracy of both ensembles on images that neither has seen, as they will be opened; gated."""
-        from counterlens.core.accuracy import measure
-        from counterlens.core.classifier import open_classifier
-        from counterlens.plugins.trainers.fitting import auc
+        from counterlens.core.classifiers.accuracy import measure_accuracy
+        from counterlens.core.plugin.registry import open_classifier
+        from counterlens.plugins.trainers.fitting.classifier import auc
 
         test = data.part("test")
         scores: dict[str, Accuracy] = {}
@@ -158,7 +165,7 @@ class Classifier(Trainer):
         images = test.images.float() / 255
         for role in ("selector", "judge"):
             classifier = open_classifier(job.registry, f"ensemble:{folder / role}", job.device)
-            scores[role] = measure(classifier, images, [data.labels[k] for k in test.labels])
+            scores[role] = measure_accuracy(classifier, images, [data.labels[k] for k in test.labels])
             aucs[role] = auc(classifier.evaluate(images).cpu(), test.labels)
             if scores[role].near_chance and not self.force:
                 raise RunFailed(
@@ -177,16 +184,16 @@ class Classifier(Trainer):
         }
 
 
-def _read(job: Job, size: int, pretrained: bool) -> Any:
-    from counterlens.plugins.trainers.reading import read
+def _read(job: TrainJob, size: int, pretrained: bool) -> Any:
+    from counterlens.plugins.trainers.fitting.labelled_images import read_labelled
 
-    return read(job, size, WITH_TEST if job.test else SHARES)
+    return read_labelled(job, size, WITH_TEST if job.test else SHARES)
 
 
 def _save(path: Path, net: nn.Module, about: Mapping[str, Any]) -> None:
     from safetensors.torch import save_file
 
-    from counterlens.plugins.trainers.fitting import IMAGENET
+    from counterlens.plugins.trainers.fitting.classifier import IMAGENET
 
     mean, std = IMAGENET
     meta = {**about, "mean": list(mean), "std": list(std)}

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from counterlens.core.errors import CounterlensError, unknown
-from counterlens.core.pieces import Trainer
+from counterlens.core.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from counterlens.core.embeddings import Embeddings as Found
-    from counterlens.core.training import Job
+    from counterlens.core.conditioning.embeddings import Embeddings as Found
+    from counterlens.core.training.trainer import TrainJob
 
 
 class Embeddings(Trainer):
@@ -31,8 +31,8 @@ class Embeddings(Trainer):
     directions: tuple[str, ...] = Field(("mean-difference",), description="directions to judge, or: all")
     pairs: tuple[str, ...] = Field((), description="SOURCE:TARGET pairs to judge; all of them if at most six classes")
 
-    def train(self, job: Job) -> Mapping[str, Any]:
-        from counterlens.core.embeddings import embed
+    def train(self, job: TrainJob) -> Mapping[str, Any]:
+        from counterlens.core.conditioning.embeddings import embed
 
         dataset = job.dataset.only(job.dataset.labels, self.most)
         found = embed(job.network, dataset, self.batch, job.strict, job.progress, job.notice)
@@ -40,12 +40,13 @@ class Embeddings(Trainer):
         found.save(job.out)
         return {"images": len(found.ids), "classes": found.counts(), "encoder": found.encoder[:16], "directions": rows}
 
-    def _quality(self, job: Job, found: Found) -> Iterator[dict[str, Any]]:
-        from counterlens.core.directions import Pair, quality
+    def _quality(self, job: TrainJob, found: Found) -> Iterator[dict[str, Any]]:
+        from counterlens.core.conditioning.direction_quality import quality
+        from counterlens.core.conditioning.directions import ClassPair
 
         names = sorted(job.registry.entries["direction"]) if "all" in self.directions else self.directions
         for source, target in self._pairs(job.dataset.labels):
-            pair = Pair(found.of(source), found.of(target), (source, target), job.network)
+            pair = ClassPair(found.of(source), found.of(target), (source, target), job.network)
             for name in names:
                 piece = job.registry.make("direction", name)
                 try:

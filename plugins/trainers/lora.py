@@ -1,3 +1,5 @@
+""""""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -6,12 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from counterlens.core.errors import UsageError
-from counterlens.core.pieces import Trainer
+from counterlens.core.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from counterlens.core.training import Job
-
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "add_k_proj", "add_v_proj")
+    from counterlens.core.training.trainer import TrainJob
 
 
 class Lora(Trainer):
@@ -40,11 +40,11 @@ class Lora(Trainer):
     prompt: str = Field("a photo of a {}", description="for text pipelines; {} is the class")
     checkpoint: bool = Field(False, description="compute activations twice to save memory")
 
-    def train(self, job: Job) -> Mapping[str, Any]:
+    def train(self, job: TrainJob) -> Mapping[str, Any]:
         if job.out.exists():
             raise UsageError(f"{job.out} is there already: choose another --out, or remove it")
-        from counterlens.plugins.trainers.adapting import Adaptation
-        from counterlens.plugins.trainers.encoding import encode
+        from counterlens.plugins.trainers.fitting.latents import encode
+        from counterlens.plugins.trainers.fitting.lora import Adaptation
 
         encoded = encode(job, self.held, self.prompt)
         return Adaptation(job, self, encoded).run()

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from counterlens.core.pieces import Trainer
+from counterlens.core.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.training import Job
-    from counterlens.plugins.trainers.encoding import Encoded
+    from counterlens.core.training.trainer import TrainJob
+    from counterlens.plugins.trainers.fitting.latents import Encoded
 
 
 class TextualInversion(Trainer):
@@ -35,10 +35,10 @@ class TextualInversion(Trainer):
     lr: float = Field(0.01, description="learning rate", gt=0)
     held: float = Field(0.1, description="share of the groups of images that are held out", gt=0, lt=1)
 
-    def train(self, job: Job) -> Mapping[str, Any]:
-        from counterlens.core.weights import fingerprint
-        from counterlens.core.words import Words, start
-        from counterlens.plugins.trainers.encoding import encode
+    def train(self, job: TrainJob) -> Mapping[str, Any]:
+        from counterlens.core.conditioning.learned_words import LearnedWords, start
+        from counterlens.core.utils.weights import fingerprint
+        from counterlens.plugins.trainers.fitting.latents import encode
 
         pipeline, data = job.network, encode(job, self.held, "")
         labels = job.dataset.labels
@@ -47,14 +47,14 @@ class TextualInversion(Trainer):
         (context,) = self._learn(job, data, [context], lambda rows, _: (rows[0], None), "shared word")
         begun = [start(pipeline, label, self.vectors) for label in labels]
         found = self._learn(job, data, begun, lambda rows, label: (context, rows[labels.index(label)]), "words")
-        words = Words(
+        words = LearnedWords(
             context, dict(zip(labels, found, strict=True)), self.template, fingerprint(pipeline.modules["text_encoder"])
         )
         after = self._held(job, data, context, words.classes)
         words.save(job.out)
         return {"classes": list(labels), "held_out_loss": {"before": before, "after": after}, "steps": 2 * self.steps}
 
-    def _learn(self, job: Job, data: Encoded, begin: list[Tensor], slots: Any, what: str) -> list[Tensor]:
+    def _learn(self, job: TrainJob, data: Encoded, begin: list[Tensor], slots: Any, what: str) -> list[Tensor]:
         """``slots(rows, label)`` gives the context's and the class's rows; the rows [n,D] are learned together."""
         import torch
 
@@ -72,12 +72,12 @@ class TextualInversion(Trainer):
             job.progress(what, step + 1, self.steps)
         return [row.detach() for row in rows]
 
-    def _loss(self, job: Job, data: Encoded, picked: Tensor, slots: Any, g: Any) -> Tensor:
+    def _loss(self, job: TrainJob, data: Encoded, picked: Tensor, slots: Any, g: Any) -> Tensor:
         """[B]: the denoising loss of images under the prompts of their classes."""
         import torch
 
-        from counterlens.core.words import encoded
-        from counterlens.plugins.trainers.encoding import denoising_loss
+        from counterlens.core.conditioning.learned_words import encoded
+        from counterlens.plugins.trainers.fitting.latents import denoising_loss
 
         names = [data.labels[int(k)] for k in picked]
         prompts = {}
@@ -92,7 +92,7 @@ class TextualInversion(Trainer):
         """The template up to the context: what can be said of every image."""
         return self.template.partition("{context}")[0] + "{context}"
 
-    def _held(self, job: Job, data: Encoded, context: Tensor, classes: Mapping[str, Tensor]) -> float:
+    def _held(self, job: TrainJob, data: Encoded, context: Tensor, classes: Mapping[str, Tensor]) -> float:
         """Mean loss on held-out images, always under the same noises."""
         import torch
 

@@ -4,21 +4,20 @@ import textwrap
 
 import pytest
 
-from counterlens.benchmarks import runner
-from counterlens.benchmarks.engines import local
-from counterlens.benchmarks.place import Place
-from counterlens.benchmarks.plan import plan
-from counterlens.benchmarks.protocol import Protocol
-from counterlens.benchmarks.suite import Suite
-from counterlens.core import registry as registries
-from counterlens.core.engine import Session
+from counterlens.benchmarks.protocol.plan import plan
+from counterlens.benchmarks.protocol.protocol import Protocol
+from counterlens.benchmarks.protocol.suite import Suite
+from counterlens.benchmarks.running import local, runner
+from counterlens.benchmarks.running.launch import LaunchRank
+from counterlens.core.engine.session import Session
+from counterlens.core.plugin import registry as registries
 
 SHAPES = {"data": "domain:shapes", "classifier": "domain:shapes", "judge": "domain:shapes-judge"}
 
 
 @pytest.fixture(scope="session")
 def registry():
-    return registries.load(third_party=False)
+    return registries.load_registry(third_party=False)
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def begin(registry, tmp_path):
 def work(registry):
     """``work(bench)`` with one worker in this process, or several; returns the records by row."""
 
-    def make(bench, workers=1, place=Place()):  # noqa: B008
+    def make(bench, workers=1, place=LaunchRank()):  # noqa: B008
         crew = local.crew(bench.run.manifest, bench.run, ["cpu"] * workers, 1, registry)
         try:
             assert runner.Runner(bench, crew, place).work()

@@ -4,7 +4,7 @@ import pytest
 
 from counterlens.benchmarks import tune
 from counterlens.core.errors import UsageError
-from counterlens.core.methods import Method
+from counterlens.core.problem.method import Method
 
 METHOD = Method(
     name="m",
@@ -67,7 +67,7 @@ def test_the_search_finds_the_best_of_a_known_function(registry):
 
 
 def test_a_tuned_method_is_a_file_that_reads(registry, tmp_path):
-    path = tune.write(METHOD, tmp_path / "m.yaml")
+    path = tune.write_method(METHOD, tmp_path / "m.yaml")
     assert Method.read(path) == METHOD == registry.method(str(path))
     (tmp_path / "bad.yaml").write_text("name: x\nsummary: y\nstep: 3\n")
     with pytest.raises(UsageError, match="step"):

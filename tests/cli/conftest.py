@@ -7,14 +7,16 @@ import pytest
 
 from counterlens.cli import options
 from counterlens.cli.main import entry
-from counterlens.core import registry
+from counterlens.core.plugin import registry
 
 
 @pytest.fixture(autouse=True)
 def only_built_ins(monkeypatch, tmp_path):
     """Third-party plugins are never loaded, no progress is shown, and every command runs in an empty folder."""
-    built_in = registry.load
-    monkeypatch.setattr("counterlens.core.registry.load", lambda third_party=True: built_in(third_party=False))
+    built_in = registry.load_registry
+    monkeypatch.setattr(
+        "counterlens.core.plugin.registry.load_registry", lambda third_party=True: built_in(third_party=False)
+    )
     monkeypatch.setattr("counterlens.cli.main._strangers", lambda: False)
     monkeypatch.setattr("counterlens.cli.render.PATIENCE", 1e6)  # a slow machine must not change what is printed
     monkeypatch.chdir(tmp_path)

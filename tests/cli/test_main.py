@@ -8,7 +8,7 @@ import pytest
 from counterlens.cli import options
 from counterlens.cli.main import main
 from counterlens.core.errors import MissingError, PlanError, RunFailed, UsageError
-from counterlens.core.hookspecs import hookimpl
+from counterlens.core.plugin.hookspecs import hookimpl
 
 VERBS = (
     "demo",
@@ -144,12 +144,12 @@ def test_a_plugin_whose_commands_break(cli, monkeypatch):
 
 
 def test_broken_plugins_are_named_on_stderr(cli, monkeypatch):
-    from counterlens.core.registry import Plugin
+    from counterlens.core.plugin.registry import Plugin
 
     options.registry.cache_clear()
-    loaded = __import__("counterlens.core.registry", fromlist=["load"]).load()
+    loaded = __import__("counterlens.core.plugin.registry", fromlist=["load"]).load()
     loaded.plugins.append(Plugin("bad", "bad-dist", "1.0", error="ImportError: gone"))
-    monkeypatch.setattr("counterlens.core.registry.load", lambda: loaded)
+    monkeypatch.setattr("counterlens.core.plugin.registry.load_registry", lambda: loaded)
     end = cli("plugins", "list", "--json")
     assert end.code == 0
     assert "warning: plugin bad (bad-dist) is broken and left out: ImportError: gone" in end.err

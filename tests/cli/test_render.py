@@ -9,7 +9,7 @@ from counterlens.cli import render
 def meter(monkeypatch):
     def make(patience, quiet=False):
         monkeypatch.setattr("counterlens.cli.render.PATIENCE", patience)
-        return render.Meter(quiet)
+        return render.ProgressMeter(quiet)
 
     return make
 

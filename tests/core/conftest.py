@@ -7,14 +7,15 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel, UNet2DModel
 
-from counterlens.core.classifier import Classifier
-from counterlens.core.contract import Contract
-from counterlens.core.levels import dynamics_of, grid_of
-from counterlens.core.network import Network
-from counterlens.core.pipeline import Pipeline
-from counterlens.core.problem import Problem
-from counterlens.core.sites import activation_sites, attention_sites
-from counterlens.core.types import Item, Scene, Studio
+from counterlens.core.classifiers.classifier import Classifier
+from counterlens.core.classifiers.preprocessing import Preprocessing
+from counterlens.core.diffusion.network import Network
+from counterlens.core.diffusion.schedulers import dynamics_of, grid_of
+from counterlens.core.diffusion.sites import activation_sites, attention_sites
+from counterlens.core.models.pipeline import Pipeline
+from counterlens.core.problem.items import Item
+from counterlens.core.problem.problem import Problem
+from counterlens.core.problem.scene import Resources, Scene
 from counterlens.plugins.combiners.cfg import Cfg
 from counterlens.plugins.inverters.edit_friendly import EditFriendly
 
@@ -111,7 +112,7 @@ def classifier():
     weight[0, :, :, :4], weight[0, :, :, 4:] = 1.0, -1.0
     head.load_state_dict({"weight": weight.flatten(1) / 8, "bias": torch.zeros(2)})
     module = torch.nn.Sequential(torch.nn.Flatten(), head)
-    contract = Contract(size=(8, 8), mean=(0.5,) * 3, std=(0.5,) * 3, labels=("left", "right"))
+    contract = Preprocessing(size=(8, 8), mean=(0.5,) * 3, std=(0.5,) * 3, labels=("left", "right"))
     return Classifier.of(module, contract, "python:test")
 
 
@@ -134,7 +135,7 @@ def problem_of(batch=3, steps=8, rows=None, **pieces):
         rows=tuple(range(batch)),
         grid=pipeline.grid(steps),
         net=pipeline.network(),
-        studio=Studio(pipeline, classifier()),
+        resources=Resources(pipeline, classifier()),
         strength=torch.ones(batch),
     )
     scene = scene if rows is None else scene.take(rows)

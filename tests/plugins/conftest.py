@@ -4,13 +4,13 @@ from contextlib import ExitStack
 
 import pytest
 
-from counterlens.core.engine import Session
-from counterlens.core.pool import Pool
-from counterlens.core.prepare import prepare
-from counterlens.core.registry import load
-from counterlens.core.request import Request
+from counterlens.core.engine.prepare import prepare
+from counterlens.core.engine.request import Request
+from counterlens.core.engine.session import Session
+from counterlens.core.models.pool import Pool
+from counterlens.core.plugin.registry import load_registry
 
-REGISTRY, POOL = load(third_party=False), Pool()
+REGISTRY, POOL = load_registry(third_party=False), Pool()
 
 
 @pytest.fixture

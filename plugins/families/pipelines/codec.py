@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from counterlens.core.pipeline import Pipeline
+from counterlens.core.models.pipeline import Pipeline
 
 PIXELS = 4 * 512 * 512  # at once through the autoencoder: four images of 512x512
 

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from counterlens.core.diffusion.step import Condition, Extra
 from counterlens.core.errors import unknown
-from counterlens.core.pipeline import Pipeline
-from counterlens.core.types import Condition, Extra
+from counterlens.core.models.pipeline import Pipeline
 from counterlens.plugins.families.pipelines.codec import Latent, Pixel
 
 

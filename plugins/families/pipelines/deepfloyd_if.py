@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from counterlens.core.types import Condition, Extra
+from counterlens.core.diffusion.step import Condition, Extra
 from counterlens.plugins.families.pipelines.codec import Pixel
 from counterlens.plugins.families.pipelines.text import last_hidden, texts_of, tokens
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from counterlens.core import hub
+from counterlens.core.diffusion.step import Condition, Extra
 from counterlens.core.errors import MissingError
-from counterlens.core.types import Condition, Extra
+from counterlens.core.models import hub
 from counterlens.plugins.families.pipelines.codec import Latent
 
 TEXT = {"tokenizer": ("transformers", "CLIPTokenizer"), "text_encoder": ("transformers", "CLIPTextModelWithProjection")}
@@ -58,7 +58,8 @@ class Kandinsky22Loaded(Latent):
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """By the prior's text encoder, which is loaded for this and not kept: nothing else needs it."""
-        from counterlens.core.parts import dtype_of, load_part
+        from counterlens.core.models.device import dtype_of
+        from counterlens.core.models.loading import load_part
         from counterlens.plugins.families.pipelines.text import tokens
 
         if self.prior is None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from counterlens.core.types import Condition, Extra
+from counterlens.core.diffusion.step import Condition, Extra
 from counterlens.plugins.families.pipelines.codec import Latent
 from counterlens.plugins.families.pipelines.refiner import Refiner
 from counterlens.plugins.families.pipelines.text import texts_of, tokens

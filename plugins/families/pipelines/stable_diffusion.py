@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from counterlens.core.types import Condition, Extra
+from counterlens.core.diffusion.step import Condition, Extra
 from counterlens.plugins.families.pipelines.codec import Latent
 from counterlens.plugins.families.pipelines.text import last_hidden, texts_of, tokens
 

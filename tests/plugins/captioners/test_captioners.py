@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from counterlens.core.digest import image_digest
 from counterlens.core.errors import MissingError, UsageError
-from counterlens.core.registry import load
+from counterlens.core.plugin.registry import load_registry
+from counterlens.core.utils.digest import image_digest
 
 torch.set_num_threads(1)
-REGISTRY = load(third_party=False)
+REGISTRY = load_registry(third_party=False)
 WORDS = ["a", "an", "photo", "of", "image", "the", "cat", "dog", "on", "mat", "with", "red", ".", ",", "St.", "Bernard"]
 
 
@@ -133,7 +133,7 @@ def test_a_demonstration_with_two_captions_is_refused(pictures, tmp_path):
 
 
 def test_doctor_says_what_is_there_and_what_brings_the_rest():
-    from counterlens.plugins.captioners.here import checks
+    from counterlens.plugins.captioners.requirements import checks
 
     rows = {row["name"]: row for row in checks()}
     assert set(rows) == {"openflamingo", "spaCy en_core_web_sm"}

@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 
 from counterlens.core.errors import UsageError
-from counterlens.core.registry import load
+from counterlens.core.plugin.registry import load_registry
 
 for part in ("open_flamingo", "open_clip", "einops_exts"):
     pytest.importorskip(part, reason=f"{part} is not installed: see docs/how-to/caption.md")
 
 torch.set_num_threads(1)
-REGISTRY = load(third_party=False)
+REGISTRY = load_registry(third_party=False)
 CLIP = {
     "embed_dim": 8,
     "vision_cfg": {"image_size": 16, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8},
@@ -54,7 +54,7 @@ def built(request, tmp_path_factory):
     """(captioner's text, pictures, demonstrations): everything on disk, as a user would have it."""
     from safetensors.torch import save_file
 
-    from counterlens.plugins.captioners.flamingo import Flamingo
+    from counterlens.plugins.captioners.flamingo_model import Flamingo
 
     root = tmp_path_factory.mktemp(request.param)
     save_language(root / "language", request.param)
@@ -69,7 +69,7 @@ def built(request, tmp_path_factory):
     text += f"demos={root}/demos.jsonl checkpoint={root}/trained.safetensors"
     (root / "trained.safetensors").touch()
     with pytest.MonkeyPatch.context() as patch:  # the first build has nothing to fill in
-        patch.setattr("counterlens.plugins.captioners.flamingo._fill", lambda *_: None)
+        patch.setattr("counterlens.plugins.captioners.flamingo_model._fill", lambda *_: None)
         torch.manual_seed(2)
         model = Flamingo.open(REGISTRY.make("captioner", text), "cpu").model
     trained = {n: p for n, p in model.state_dict().items() if "perceiver" in n or "gated_cross_attn_layers" in n}
@@ -91,7 +91,7 @@ def test_batches_are_padded_on_the_left_and_equal_single_calls(built):
 
 def test_equals_the_package_s_own_generation(built):
     """All demonstrations encoded anew with every picture, one picture, one beam or three: the same words."""
-    from counterlens.plugins.captioners.flamingo import END, PICTURE, Flamingo
+    from counterlens.plugins.captioners.flamingo_model import END, PICTURE, Flamingo
     from counterlens.plugins.captioners.openflamingo import demonstrations
 
     text, pictures, root = built
@@ -115,7 +115,7 @@ def test_equals_the_package_s_own_generation(built):
 
 
 def test_the_picture_matters(built):
-    from counterlens.plugins.captioners.flamingo import Flamingo
+    from counterlens.plugins.captioners.flamingo_model import Flamingo
 
     text, pictures, _ = built
     model = Flamingo.open(REGISTRY.make("captioner", text), "cpu")
@@ -125,7 +125,7 @@ def test_the_picture_matters(built):
 
 
 def test_a_failed_call_leaves_nothing_behind(built):
-    from counterlens.plugins.captioners.flamingo import Flamingo
+    from counterlens.plugins.captioners.flamingo_model import Flamingo
 
     text, pictures, _ = built
     model = Flamingo.open(REGISTRY.make("captioner", text), "cpu")

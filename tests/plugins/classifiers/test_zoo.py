@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torchvision.models import get_model
 
 from counterlens.core.errors import MissingError, UsageError
-from counterlens.core.uri import parse
+from counterlens.core.utils.uri import parse_uri
 from counterlens.plugins.classifiers import open_classifier, timm, torchvision
 
 
@@ -41,10 +41,10 @@ def test_own_torchvision_weights_whose_metadata_has_the_labels(tmp_path):
 
 def test_published_labels_are_distinct():
     model = timm_package.create_model("resnet18")
-    labels = timm._labels(parse("timm:resnet18"), model)
+    labels = timm._labels(parse_uri("timm:resnet18"), model)
     assert len(set(labels)) == 1000 and labels[0] == "tench"
     contract = torchvision._contract(
-        torchvision._published("resnet18").DEFAULT, ["a", "a"], parse("torchvision:resnet18")
+        torchvision._published("resnet18").DEFAULT, ["a", "a"], parse_uri("torchvision:resnet18")
     )
     assert contract.labels == ("a", "a (1)") and contract.size == (224, 224)
 

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from counterlens.core.datasets import open_dataset
 from counterlens.core.errors import MissingError, UsageError
-from counterlens.core.registry import load
+from counterlens.core.plugin.registry import load_registry, open_dataset
 
-REGISTRY = load(third_party=False)
+REGISTRY = load_registry(third_party=False)
 PIXELS = np.random.default_rng(0).integers(0, 255, (12, 16, 16), np.uint8)
 
 

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from counterlens.core.directions import Pair, auroc, mean_step, quality
+from counterlens.core.conditioning.direction_quality import auroc, mean_step, quality
+from counterlens.core.conditioning.directions import ClassPair
 from counterlens.core.errors import UsageError
-from counterlens.core.registry import load
+from counterlens.core.plugin.registry import load_registry
 
-REGISTRY = load(third_party=False)
+REGISTRY = load_registry(third_party=False)
 LINEAR = ("mean-difference", "lda", "logistic", "pca-cleaned k=1")
 LINEAR_FREE = ("matched k=3",)
 LOCAL = ("neighbours k=5", "svd rank=3")
@@ -26,7 +27,7 @@ def clouds(n=200, d=12, seed=0):
         mean = centre.clone()
         mean[1] = 0.2 * sign
         parts.append(normalize(mean + spread * torch.randn(n, d, generator=g), dim=1))
-    return Pair(*parts)
+    return ClassPair(*parts)
 
 
 @pytest.mark.parametrize("name", LINEAR + LINEAR_FREE + LOCAL)
@@ -37,7 +38,7 @@ def test_a_step_goes_toward_the_target(name):
     axis = pair.delta / pair.delta.norm()
     assert ((moved @ axis) > (held.source @ axis)).float().mean() > 0.95
     # with the sign of the pair: back again
-    back = Pair(pair.target, pair.source)
+    back = ClassPair(pair.target, pair.source)
     assert (piece.fit(back)(held.target) @ axis).mean() < 0
 
 
@@ -52,7 +53,7 @@ def test_directions_that_know_the_spread_find_the_axis_where_the_means_are_off()
     pair = clouds()
     nuisance, axis = torch.zeros(2, 12)
     axis[1], nuisance[2] = 1.0, 0.3
-    pair = Pair(pair.source, pair.target + nuisance)
+    pair = ClassPair(pair.source, pair.target + nuisance)
     plain, lda, cleaned = (
         torch.cosine_similarity(mean_step(REGISTRY.make("direction", name), pair), axis, 0)
         for name in ("mean-difference", "lda", "pca-cleaned k=1")
@@ -78,7 +79,7 @@ def test_quality_tells_a_real_difference_from_none():
     real = quality(piece, clouds())
     assert real.auroc > 0.9 and real.stability > 0.9 and real.n == (200, 200)
     g = torch.Generator().manual_seed(7)
-    same = Pair(*(normalize(torch.randn(200, 12, generator=g), dim=1) for _ in range(2)))
+    same = ClassPair(*(normalize(torch.randn(200, 12, generator=g), dim=1) for _ in range(2)))
     none = quality(piece, same)
     assert 0.35 < none.auroc < 0.65 and none.stability < real.stability
 

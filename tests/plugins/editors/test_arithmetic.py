@@ -8,23 +8,23 @@ import pytest
 import torch
 from PIL import Image
 
-from counterlens.core import embeddings
-from counterlens.core.classifier import Classifier
-from counterlens.core.contract import Contract
-from counterlens.core.datasets import open_dataset
-from counterlens.core.directions import Pair
+from counterlens.core.classifiers.classifier import Classifier
+from counterlens.core.classifiers.preprocessing import Preprocessing
+from counterlens.core.conditioning import embeddings
+from counterlens.core.conditioning.directions import ClassPair
+from counterlens.core.engine.prepare import prepare
+from counterlens.core.engine.request import Request
 from counterlens.core.errors import PlanError, UsageError
-from counterlens.core.pool import Key
-from counterlens.core.prepare import prepare
-from counterlens.core.problem import Problem
-from counterlens.core.registry import load
-from counterlens.core.request import Request
-from counterlens.core.sweeping import Rung, climb, walk, walk_mixed
-from counterlens.core.testing import tiny
-from counterlens.core.types import Item, Scene, Studio
+from counterlens.core.models.pool import Key
+from counterlens.core.plugin.registry import load_registry, open_dataset
+from counterlens.core.problem.items import Item
+from counterlens.core.problem.problem import Problem
+from counterlens.core.problem.scene import Resources, Scene
+from counterlens.core.search.strength_search import LadderStep, search_ladder, walk, walk_mixed
+from counterlens.core.testing.tiny import tiny
 
 torch.set_num_threads(1)
-REGISTRY = load(third_party=False)
+REGISTRY = load_registry(third_party=False)
 LABELS = ("dark", "light")
 
 
@@ -69,13 +69,13 @@ def problem_of(
     )
     combiner = REGISTRY.make("combiner", f"cfg scale={guidance}")
     cond, extra = pipeline.condition(image, [""] * batch, combiner.branches(pipeline.branches))
-    classifier = Classifier.of(Bright(), Contract(LABELS), "python:bright")
+    classifier = Classifier.of(Bright(), Preprocessing(LABELS), "python:bright")
     scene = Scene(
         items=tuple(Item(f"{k}", np.zeros((16, 16, 3), np.uint8), f"{k}", "light") for k in range(batch)),
         image=image, x0=pipeline.encode(image), cond=cond, extra=extra,
         source=torch.zeros(batch, dtype=torch.long), target=torch.ones(batch, dtype=torch.long),
         seeds=tuple(range(batch)), rows=tuple(range(batch)), grid=pipeline.grid(steps), net=pipeline.network(),
-        studio=Studio(pipeline, classifier, {}, world.data), strength=torch.ones(batch),
+        resources=Resources(pipeline, classifier, {}, world.data), strength=torch.ones(batch),
     )  # fmt: skip
     scene = scene if rows is None else scene.take(rows)
     editors = (REGISTRY.make("editor", editor),) if editor else ()
@@ -168,9 +168,9 @@ def test_rows_at_different_starts_and_strengths_share_their_calls(world, editor)
 
 
 def test_a_ladder_of_starts_gives_the_same_in_any_company(world):
-    ladder = [Rung(skip, s) for skip in (0.8, 0.5) for s in (0.5, 2.0)]
-    alone = climb(problem_of(world).with_(tau=0.52), ladder)
-    together = climb(problem_of(world).with_(tau=0.52), ladder, together=4)
+    ladder = [LadderStep(skip, s) for skip in (0.8, 0.5) for s in (0.5, 2.0)]
+    alone = search_ladder(problem_of(world).with_(tau=0.52), ladder)
+    together = search_ladder(problem_of(world).with_(tau=0.52), ladder, together=4)
     assert alone.strength == together.strength and (alone.x0 - together.x0).abs().max() <= 1e-4
 
 
@@ -179,7 +179,7 @@ def test_evaluations_of_a_first_flip_at_seven_tenths(world):
     for steps, most, skips in ((100, 150, (0.9, 0.8, 0.7)), (25, 60, (0.9, 0.8, 0.7))):
         p = problem_of(world, batch=1, steps=steps, inverter="edit-friendly under=source",
                        editor="arithmetic against=source").with_(tau=2.0)  # fmt: skip
-        climb(p, [Rung(skip, 2.0) for skip in skips])
+        search_ladder(p, [LadderStep(skip, 2.0) for skip in skips])
         assert 0 < p.scene.net.meter.forward[0] <= most
 
 
@@ -187,7 +187,7 @@ def test_embeddings_are_kept_and_refused_when_they_are_of_something_else(world, 
     made = embeddings.embed(world.pipeline, world.data, batch=5)
     assert made.counts() == {"dark": 6, "light": 6} and made.vectors.shape == (12, 8)
     made.save(tmp_path / "e.safetensors")
-    back = embeddings.load(tmp_path / "e.safetensors")
+    back = embeddings.load_embeddings(tmp_path / "e.safetensors")
     assert back.ids == made.ids and torch.equal(back.vectors, made.vectors)
     back.check(world.pipeline, world.data)
     other = REGISTRY.family("kandinsky22").load(Key(str(tiny("kandinsky22", tmp_path / "other", seed=1))))
@@ -197,7 +197,7 @@ def test_embeddings_are_kept_and_refused_when_they_are_of_something_else(world, 
     with pytest.raises(UsageError, match="other images"):
         back.check(world.pipeline, less)
     with pytest.raises(UsageError, match="has no embeddings"):
-        embeddings.load(world.folder / "unet" / "diffusion_pytorch_model.safetensors")
+        embeddings.load_embeddings(world.folder / "unet" / "diffusion_pytorch_model.safetensors")
 
 
 def test_embeddings_of_the_condition_are_those_of_the_data(world):
@@ -234,9 +234,9 @@ def test_a_class_that_the_data_do_not_have(world, tmp_path):
     root = images(tmp_path / "d", 3)
     (root / "dark").rename(root / "dim")
     p = problem_of(world)
-    studio = replace(p.scene.studio, examples=open_dataset(REGISTRY, str(root)), memo={})
+    resources = replace(p.scene.resources, examples=open_dataset(REGISTRY, str(root)), memo={})
     with pytest.raises(UsageError, match="has no class 'dark'"):
-        REGISTRY.make("editor", "arithmetic").bind(replace(p.scene, studio=studio))
+        REGISTRY.make("editor", "arithmetic").bind(replace(p.scene, resources=resources))
 
 
 def test_words_as_a_direction(tmp_path):
@@ -245,7 +245,7 @@ def test_words_as_a_direction(tmp_path):
     pipeline = REGISTRY.family("kandinsky22").load(Key(str(domain.models()["kandinsky22"])))
     words = pipeline.embed_texts(["a four", "a nine", "a four"])
     assert words.shape[0] == 3 and torch.allclose(words[0], words[2], atol=1e-5)
-    pair = Pair(torch.eye(words.shape[1])[:3], torch.eye(words.shape[1])[3:6], ("four", "nine"), pipeline)
+    pair = ClassPair(torch.eye(words.shape[1])[:3], torch.eye(words.shape[1])[3:6], ("four", "nine"), pipeline)
     step = REGISTRY.make("direction", "text").fit(pair)(pair.source)
     assert torch.isfinite(step).all() and step.norm() > 0
 

@@ -10,17 +10,17 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from counterlens.core.engine import Session, explain
-from counterlens.core.pool import Pool
-from counterlens.core.prepare import prepare
-from counterlens.core.problem import as_saved
-from counterlens.core.registry import load
-from counterlens.core.request import Request
-from counterlens.core.sweeping import walk
-from counterlens.core.testing import tiny
+from counterlens.core.engine.prepare import prepare
+from counterlens.core.engine.request import Request
+from counterlens.core.engine.session import Session, explain
+from counterlens.core.images.pixels import as_saved
+from counterlens.core.models.pool import Pool
+from counterlens.core.plugin.registry import load_registry
+from counterlens.core.search.strength_search import walk
+from counterlens.core.testing.tiny import tiny
 from counterlens.plugins.editors.change_map import ChangeMap
 
-REGISTRY, POOL = load(third_party=False), Pool()
+REGISTRY, POOL = load_registry(third_party=False), Pool()
 FAMILIES = {
     "stable-diffusion": {},
     "sdxl": {},
@@ -267,7 +267,7 @@ def photo_of(record):
 
 
 def test_a_map_that_no_piece_takes_is_held_and_one_that_a_piece_takes_is_left_to_it(tmp_path):
-    registry = load(third_party=False)
+    registry = load_registry(third_party=False)
     Image.fromarray(np.full((32, 32), 255, np.uint8)).save(tmp_path / "map.png")
     request = Request(images=("shapes:0",), target="kiki", map=str(tmp_path / "map.png"))
     names = [editor.name for editor in prepare(request, registry).composition.editors]

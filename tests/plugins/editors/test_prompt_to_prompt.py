@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from counterlens.core.engine import explain
+from counterlens.core.engine.request import Request
+from counterlens.core.engine.session import explain
 from counterlens.core.errors import PlanError, UsageError
-from counterlens.core.registry import load
-from counterlens.core.request import Request
-from counterlens.core.sweeping import walk
-from counterlens.core.testing import tiny
+from counterlens.core.plugin.registry import load_registry
+from counterlens.core.search.strength_search import walk
+from counterlens.core.testing.tiny import tiny
 
 torch.set_num_threads(1)
-REGISTRY = load(third_party=False)
+REGISTRY = load_registry(third_party=False)
 EMBEDDED = {"model": "domain:shapes/stable-diffusion", "method": "reconstruct", "combiner": "cfg scale=2", "steps": 6}
 
 
@@ -72,7 +72,7 @@ def test_the_source_s_attention_holds_the_layout(problem_of):
 def test_only_the_layers_and_steps_that_take_maps_leave_the_fused_kernel(of_tiny):
     problem = of_tiny(0, editors=("prompt-to-prompt cross=0.5 own=0.25 side=4",))
     net, seen = problem.scene.net, []
-    unet = problem.scene.studio.pipeline.unet
+    unet = problem.scene.resources.pipeline.unet
     handle = unet.register_forward_pre_hook(
         lambda *_: seen.append({n for n, m in net.attention.items() if type(m.processor).__name__ == "AttnProcessor"})
     )
@@ -116,8 +116,8 @@ def test_sdxl_s_pooled_text_moves_too(problem_of, tmp_path):
     editor = REGISTRY.make("editor", "prompt-to-prompt")
     problem = editor.on_problem(problem)
     bound, scene = editor.bind(problem.scene), problem.scene
-    prompt = scene.studio.options["prompts"][0].replace("bouba", "kiki")
-    wanted, more = scene.studio.pipeline.condition(scene.image, [prompt], ("text",))
+    prompt = scene.resources.options["prompts"][0].replace("bouba", "kiki")
+    wanted, more = scene.resources.pipeline.condition(scene.image, [prompt], ("text",))
     torch.testing.assert_close(bound.on_condition(scene.cond, None)["text"], wanted["text"])
     pooled = bound.on_extra(scene.extra, None)["text"]["text_embeds"]
     torch.testing.assert_close(pooled, more["text"]["text_embeds"])
@@ -127,7 +127,7 @@ def test_a_caption_without_its_class_is_mended_and_said(problem_of):
     """C8: a name that the prompt does not have gave an empty token mask, and a mask of NaN."""
     problem = problem_of(0, editors=("prompt-to-prompt",), prompt="a red shape on a blue background", **EMBEDDED)
     made = problem.editors[0].on_problem(problem)
-    assert made.scene.studio.options["prompts"] == ("a bouba, a red shape on a blue background",)
+    assert made.scene.resources.options["prompts"] == ("a bouba, a red shape on a blue background",)
     assert "did not name 'bouba'" in made.scene.items[0].notes[0]
     assert torch.isfinite(end(made)).all()
     refusing = problem_of(0, editors=("prompt-to-prompt missing=refuse",), prompt="a red shape", **EMBEDDED)

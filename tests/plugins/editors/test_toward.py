@@ -7,16 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from counterlens.core.engine import Session, explain
+from counterlens.core.engine.prepare import prepare
+from counterlens.core.engine.request import Request
+from counterlens.core.engine.session import Session, explain
 from counterlens.core.errors import PlanError, UsageError
-from counterlens.core.pool import Pool
-from counterlens.core.prepare import prepare
-from counterlens.core.registry import load
-from counterlens.core.request import Request
-from counterlens.core.sweeping import walk
-from counterlens.core.testing import tiny
+from counterlens.core.models.pool import Pool
+from counterlens.core.plugin.registry import load_registry
+from counterlens.core.search.strength_search import walk
+from counterlens.core.testing.tiny import tiny
 
-REGISTRY, POOL = load(third_party=False), Pool()
+REGISTRY, POOL = load_registry(third_party=False), Pool()
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def problem_of():
 
 def test_the_prompt_has_the_target_s_name(problem_of, tmp_path):
     problem = problem_of(0, 2, model=str(tiny("stable-diffusion", tmp_path / "sd")), combiner="cfg scale=2")
-    scene, pipeline = problem.scene, problem.scene.studio.pipeline
-    prompts = [prompt.replace("bouba", "kiki") for prompt in scene.studio.options["prompts"][:1]]
-    prompts += [scene.studio.options["prompts"][1].replace("kiki", "bouba")]
+    scene, pipeline = problem.scene, problem.scene.resources.pipeline
+    prompts = [prompt.replace("bouba", "kiki") for prompt in scene.resources.options["prompts"][:1]]
+    prompts += [scene.resources.options["prompts"][1].replace("kiki", "bouba")]
     wanted, _ = pipeline.condition(scene.image, prompts, ("text",))
     moved = REGISTRY.make("editor", "toward").bind(scene).on_condition(scene.cond, None)
     torch.testing.assert_close(moved["text"], wanted["text"])
@@ -51,7 +51,7 @@ def test_the_prompt_has_the_target_s_name(problem_of, tmp_path):
 
 def test_sdxl_s_pooled_text_goes_along(problem_of, tmp_path):
     problem = problem_of(0, 2, model=str(tiny("sdxl", tmp_path / "sdxl")), combiner="cfg scale=2", steps=2)
-    scene, pipeline = problem.scene, problem.scene.studio.pipeline
+    scene, pipeline = problem.scene, problem.scene.resources.pipeline
     asked: list[torch.Tensor] = []
     predict = pipeline.predict
     pipeline.predict = lambda x, t, cond, extra: asked.append(extra["text_embeds"]) or predict(x, t, cond, extra)
@@ -60,7 +60,7 @@ def test_sdxl_s_pooled_text_goes_along(problem_of, tmp_path):
         walk(swapped.with_(scene=replace(scene, net=pipeline.network())), swapped.invert())
     finally:
         del pipeline.predict
-    names = [scene.studio.classifier.labels[int(k)] for k in scene.target]
+    names = [scene.resources.classifier.labels[int(k)] for k in scene.target]
     _, there = pipeline.condition(scene.image, [f"a {name}" for name in names], ("text",))
     own = scene.extra["text"]["text_embeds"]
     null, text = asked[-1].chunk(2)

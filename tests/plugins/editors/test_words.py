@@ -5,15 +5,15 @@ from contextlib import ExitStack
 import pytest
 import torch
 
-from counterlens.core.engine import Session
-from counterlens.core.prepare import prepare
-from counterlens.core.registry import load
-from counterlens.core.request import Request
-from counterlens.core.scenes import scene_of
-from counterlens.core.sweeping import walk
+from counterlens.core.engine.prepare import prepare
+from counterlens.core.engine.request import Request
+from counterlens.core.engine.scene_builder import scene_of
+from counterlens.core.engine.session import Session
+from counterlens.core.plugin.registry import load_registry
+from counterlens.core.search.strength_search import walk
 
 torch.set_num_threads(1)
-REGISTRY = load(third_party=False)
+REGISTRY = load_registry(third_party=False)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,8 @@ def problem():
 
 
 def test_inverted_under_the_source_walked_under_the_target(problem):
-    pipeline, scene = problem.scene.studio.pipeline, problem.scene
-    labels = scene.studio.classifier.labels
+    pipeline, scene = problem.scene.resources.pipeline, problem.scene
+    labels = scene.resources.classifier.labels
     sources, targets = ([f"a {labels[int(k)]}" for k in which] for which in (scene.source, scene.target))
     for prompts, cond in (
         (sources, scene.cond["text"]),

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from counterlens.core.backbone.fit import Fit, learning_rate
 from counterlens.core.errors import UsageError
-from counterlens.plugins.embedded import data, nets, train_nets
-from counterlens.plugins.embedded.train import PARTS, train
+from counterlens.core.training.fit import Fit, learning_rate
+from counterlens.plugins.embedded.content import data, nets
+from counterlens.plugins.embedded.make import nets as train_nets
+from counterlens.plugins.embedded.make.train import PARTS, train
 
 torch.set_num_threads(1)
 
@@ -29,7 +30,7 @@ def loss_of(model):
 def test_resuming_after_a_kill_equals_an_uninterrupted_run(tmp_path, monkeypatch):
     whole = Fit(small(), tmp_path / "a", 20, 1e-2)
     whole.run(loss_of, "whole")
-    monkeypatch.setattr("counterlens.core.backbone.fit.EVERY_S", 0.0)
+    monkeypatch.setattr("counterlens.core.training.fit.EVERY_S", 0.0)
     calls = 0
 
     def dies(model):

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from counterlens.core import registry
-from counterlens.core.classifier import open_classifier
 from counterlens.core.errors import MissingError, UsageError
-from counterlens.plugins.embedded import classifiers, data, nets, shapes, store
+from counterlens.core.plugin import registry
+from counterlens.core.plugin.registry import open_classifier
+from counterlens.plugins.embedded import classifiers
+from counterlens.plugins.embedded.content import data, nets, shapes, store
 
 torch.set_num_threads(1)
 FOUND = [(d, p) for d in ("shapes", "digits") for p in store.pipelines(d)]
@@ -17,7 +18,7 @@ FOUND = [(d, p) for d in ("shapes", "digits") for p in store.pipelines(d)]
 
 @pytest.fixture(scope="module")
 def plugins():
-    return registry.load(third_party=False)
+    return registry.load_registry(third_party=False)
 
 
 def test_all_weights_are_noted_whole_and_under_25_megabytes():
@@ -54,7 +55,7 @@ def test_the_shortcut_classifier_follows_the_background(plugins):
 
 @pytest.mark.parametrize(("domain", "part"), FOUND)
 def test_pipelines_load_with_diffusers_and_make_images(domain, part):
-    from counterlens.plugins.embedded import generate
+    from counterlens.plugins.embedded.make import generate
 
     root = store.WEIGHTS / domain
     if part == "ddpm":
@@ -106,7 +107,7 @@ def test_samples_and_truth(plugins):
 
 
 def test_the_difference_of_means_asks_for_a_class_of_the_image_embedding_pipeline():
-    from counterlens.plugins.embedded import generate
+    from counterlens.plugins.embedded.make import generate
 
     root, labels = store.WEIGHTS / "shapes", torch.arange(8) % 2
     images = data.load("shapes", "test")[0][:8]

@@ -5,9 +5,9 @@ import warnings
 import pytest
 import torch
 
-from counterlens.core.pool import Key
-from counterlens.core.registry import load
-from counterlens.core.testing import tiny
+from counterlens.core.models.pool import Key
+from counterlens.core.plugin.registry import load_registry as load
+from counterlens.core.testing.tiny import tiny
 
 REGISTRY = load(third_party=False)
 FAMILIES = ("stable-diffusion", "sdxl", "kandinsky22", "deepfloyd-if", "ddpm", "ldm")
@@ -53,7 +53,7 @@ def stock(folder):
     """The same folder as diffusers itself loads it."""
     from diffusers import DiffusionPipeline
 
-    from counterlens.core.parts import quiet
+    from counterlens.core.models.loading import quiet
 
     with warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")

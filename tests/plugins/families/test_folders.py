@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from counterlens.core import hub
 from counterlens.core.errors import MissingError, UsageError
-from counterlens.core.pool import Key
+from counterlens.core.models import hub
+from counterlens.core.models.pool import Key
 
 
 @pytest.fixture
@@ -198,9 +198,9 @@ def test_only_needed_parts_and_only_safetensors_are_fetched(monkeypatch, tmp_pat
 
 
 def test_families_recognise_their_folders(world):
-    from counterlens.core.registry import load
+    from counterlens.core.plugin.registry import load_registry
 
-    registry = load(third_party=False)
+    registry = load_registry(third_party=False)
     for family in registry.entries["family"]:
         assert registry.recognise(hub.read_index(str(world.folder(family)))) == family
     with pytest.raises(UsageError, match=r"unknown pipeline class 'FluxPipeline': .*StableDiffusionPipeline"):

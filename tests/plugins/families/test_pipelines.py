@@ -5,10 +5,10 @@ from itertools import pairwise
 import pytest
 import torch
 
+from counterlens.core.diffusion.levels import churn_of
+from counterlens.core.diffusion.loop import denoise, last
 from counterlens.core.errors import UsageError
-from counterlens.core.levels import churn_of
-from counterlens.core.loop import denoise, last
-from counterlens.core.pool import Key, Pool
+from counterlens.core.models.pool import Key, Pool
 from counterlens.plugins.combiners.cfg import Cfg
 
 FAMILIES = {
@@ -134,9 +134,9 @@ def test_a_pool_lends_it_and_gets_it_back_clean(pipeline, draw):
 
 
 def pipeline_again(pipeline):
-    from counterlens.core.registry import load
+    from counterlens.core.plugin.registry import load_registry
 
-    return load(third_party=False).family(pipeline.family).load(Key(pipeline.uri))
+    return load_registry(third_party=False).family(pipeline.family).load(Key(pipeline.uri))
 
 
 @pytest.mark.parametrize("family", ["stable-diffusion", "sdxl", "kandinsky22", "deepfloyd-if"])

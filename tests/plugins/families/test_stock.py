@@ -6,10 +6,10 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler
 
+from counterlens.core.diffusion.levels import churn_of
+from counterlens.core.diffusion.loop import denoise, last
 from counterlens.core.errors import UsageError
-from counterlens.core.levels import churn_of
-from counterlens.core.loop import denoise, last
-from counterlens.core.testing import tiny
+from counterlens.core.testing.tiny import tiny
 
 PROMPTS = ["a red disc", "two cats, one dog and a very small mouse"]
 STEPS, SCALE = 5, 4.0

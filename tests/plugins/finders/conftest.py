@@ -2,10 +2,11 @@
 
 import pytest
 
-from counterlens.core.finding import Quest, find
-from counterlens.core.registry import load
+from counterlens.core.h_space.job import FindRequest
+from counterlens.core.plugin.registry import load_registry
+from counterlens.core.workflows.find_directions import find_directions
 
-REGISTRY = load(third_party=False)
+REGISTRY = load_registry(third_party=False)
 
 
 @pytest.fixture
@@ -14,6 +15,6 @@ def found():
 
     def run(text, **how):
         how = {"count": 8, "steps": 4, "batch": 8, **how}
-        return find(REGISTRY, REGISTRY.make("finder", text), Quest(**how))
+        return find_directions(REGISTRY, REGISTRY.make("finder", text), FindRequest(**how))
 
     return run

@@ -7,15 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from counterlens.core.decoder import behind
 from counterlens.core.errors import UsageError
-from counterlens.core.finding import Quest, open_job
-from counterlens.core.registry import load
-from counterlens.core.testing import tiny
-from counterlens.plugins.finders import along
+from counterlens.core.h_space.decoder import decoder_half
+from counterlens.core.h_space.job import FindRequest
+from counterlens.core.plugin.registry import load_registry
+from counterlens.core.testing.tiny import tiny
+from counterlens.core.workflows.find_directions import open_job
+from counterlens.plugins.finders import jacobian_walk
 
 torch.set_num_threads(1)
-REGISTRY = load(third_party=False)
+REGISTRY = load_registry(third_party=False)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def find(model, tmp_path, monkeypatch):
 
     def run(text="jacobian components=2", **how):
         noticed = []
-        quest = Quest(**{"images": ("shapes:0",), "model": model, "steps": 3, **how})
+        quest = FindRequest(**{"images": ("shapes:0",), "model": model, "steps": 3, **how})
         finder = REGISTRY.make("finder", text if "tol=" in text else f"{text} rounds=2")
         with ExitStack() as stack:
             job = open_job(REGISTRY, finder, quest, stack, notice=noticed.append)
@@ -58,7 +59,7 @@ def operators(job):
     """The Jacobian at every state of the image's own trajectory."""
     problem = job.problem
     frames = problem.frames(problem.invert(0.0))
-    return [behind(problem.scene.net, job.pipeline.unet, "mid.after", f.step, problem.combiner) for f in frames]
+    return [decoder_half(problem.scene.net, job.pipeline.unet, "mid.after", f.step, problem.combiner) for f in frames]
 
 
 def test_vectors_are_those_of_a_dense_svd_in_every_step(find):
@@ -81,9 +82,9 @@ def test_d3_and_d5_it_visits_the_states_of_the_sample_for_any_noise(find, invert
 
     def look(net, unet, site, step, combine):
         seen.append(step.x.clone())
-        return behind(net, unet, site, step, combine)
+        return decoder_half(net, unet, site, step, combine)
 
-    monkeypatch.setattr(along, "behind", look)
+    monkeypatch.setattr(jacobian_walk, "behind", look)
     _, job, _ = find(inverter=inverter)
     problem = job.problem
     own = [frame.step.x for frame in problem.frames(problem.invert(0.0))]
@@ -102,8 +103,10 @@ def test_d5_it_works_on_latents_and_under_text_with_guidance(find, family, promp
 def test_d4_two_masks_are_two_answers_and_the_key_knows_everything(find, left, tmp_path, monkeypatch):
     """The reference's cache ignores the mask and which image it was: the second mask gets the first one's vectors."""
     keys = []
-    put = along.Cache.put
-    monkeypatch.setattr(along.Cache, "put", lambda self, key, tensors: keys.append(key) or put(self, key, tensors))
+    put = jacobian_walk.Cache.put
+    monkeypatch.setattr(
+        jacobian_walk.Cache, "put", lambda self, key, tensors: keys.append(key) or put(self, key, tensors)
+    )
     pixels = 255 - np.array(Image.open(left))
     Image.fromarray(pixels).save(tmp_path / "right.png")
     one, other = (find(f"jacobian components=2 mask={path}")[0] for path in (left, tmp_path / "right.png"))
@@ -119,7 +122,7 @@ def test_d4_two_masks_are_two_answers_and_the_key_knows_everything(find, left, t
 
 def test_a_run_that_is_stopped_goes_on_with_the_same_bits(find, monkeypatch):
     asked = []
-    spectrum = along._spectrum
+    spectrum = jacobian_walk._spectrum
 
     def stops(finder, f, change, start):
         asked.append(f.step.i)
@@ -127,12 +130,12 @@ def test_a_run_that_is_stopped_goes_on_with_the_same_bits(find, monkeypatch):
             raise KeyboardInterrupt
         return spectrum(finder, f, change, start)
 
-    monkeypatch.setattr(along, "_spectrum", stops)
+    monkeypatch.setattr(jacobian_walk, "_spectrum", stops)
     with pytest.raises(KeyboardInterrupt):
         find()
     bank, _, _ = find()
     assert asked == [0, 1, 1, 2]
-    monkeypatch.setattr(along.Cache, "get", lambda self, key: None)
+    monkeypatch.setattr(jacobian_walk.Cache, "get", lambda self, key: None)
     whole, _, _ = find()
     assert asked == [0, 1, 1, 2, 0, 1, 2]
     assert all(torch.equal(a.delta, b.delta) for a, b in zip(bank.shifts, whole.shifts, strict=True))

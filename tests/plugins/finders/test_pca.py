@@ -7,12 +7,13 @@ import torch
 from sklearn.decomposition import PCA
 
 from counterlens.core.errors import UsageError
-from counterlens.core.finding import FindJob, Quest, open_job
-from counterlens.core.registry import load
-from counterlens.core.testing import tiny
+from counterlens.core.h_space.job import FindJob, FindRequest
+from counterlens.core.plugin.registry import load_registry
+from counterlens.core.testing.tiny import tiny
+from counterlens.core.workflows.find_directions import open_job
 
 torch.set_num_threads(1)
-REGISTRY = load(third_party=False)
+REGISTRY = load_registry(third_party=False)
 COUNT = 14
 
 
@@ -27,7 +28,7 @@ def job(model, tmp_path, monkeypatch):
     with ExitStack() as stack:
 
         def make(text="pca components=3", **how):
-            quest = Quest(**{"model": model, "count": COUNT, "steps": 3, "batch": 4, **how})
+            quest = FindRequest(**{"model": model, "count": COUNT, "steps": 3, "batch": 4, **how})
             job = open_job(REGISTRY, REGISTRY.make("finder", text), quest, stack)
             made = []
             object.__setattr__(job, "progress", lambda _what, done, _of: made.append(done))
@@ -94,9 +95,9 @@ def test_d1_every_sample_is_another_one_and_the_users_random_state_is_left_alone
 
 @pytest.mark.parametrize("by", ["gram", "sketch"])
 def test_a_reading_that_is_killed_goes_on_with_the_same_bits(job, by, tmp_path, monkeypatch):
-    from counterlens.plugins.finders import reading
+    from counterlens.plugins.finders import pca_samples
 
-    monkeypatch.setattr(reading, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(pca_samples, "SAVE_EVERY", 0.0)
     text = f"pca components=2 width=8 by={by}"
     finder, one, _ = job(f"{text} folder={tmp_path / 'whole'}")
     whole = finder.find(one)

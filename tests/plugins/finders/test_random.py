@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from counterlens.core.errors import UsageError
-from counterlens.core.testing import tiny
+from counterlens.core.testing.tiny import tiny
 
 
 def test_it_has_the_length_asked_for_in_every_step(found):

@@ -46,7 +46,7 @@ def test_chance_is_chance_and_steps_without_signal_can_be_left_out():
 
 def test_conditional_directions_are_solved_for_together():
     _, _, truth, other = planted()
-    from counterlens.core.bank import Shift
+    from counterlens.core.h_space.shifts import Shift
 
     v = Shift("yes", (truth + other).view(2, 3, 4, 4))
     near = torch.nn.functional.normalize(other + 0.2 * truth, dim=1)
@@ -98,12 +98,13 @@ def test_all_labels_come_out_of_one_pass_over_real_images(found):
 def test_defects_d11_and_d12_the_classifier_is_in_eval_mode_and_gets_its_own_range(found):
     from contextlib import ExitStack
 
-    from counterlens.core.finding import Quest, open_job
-    from counterlens.core.registry import load
+    from counterlens.core.h_space.job import FindRequest
+    from counterlens.core.plugin.registry import load_registry
+    from counterlens.core.workflows.find_directions import open_job
 
-    registry = load(third_party=False)
+    registry = load_registry(third_party=False)
     with ExitStack() as stack:
-        job = open_job(registry, Supervised(), Quest(domain="shapes", count=4, steps=2), stack)
+        job = open_job(registry, Supervised(), FindRequest(domain="shapes", count=4, steps=2), stack)
         assert not any(m.training for net in job.explained.modules.values() for m in net.modules())
         g = torch.Generator().manual_seed(0)
         pictures = torch.rand(4, 3, 32, 32, generator=g) * 2 - 1
@@ -118,16 +119,17 @@ def test_defect_d16_images_of_any_mode_and_size_are_read_and_classes_take_turns(
 
     from PIL import Image
 
-    from counterlens.core.finding import Quest, open_job
-    from counterlens.core.registry import load
+    from counterlens.core.h_space.job import FindRequest
+    from counterlens.core.plugin.registry import load_registry
+    from counterlens.core.workflows.find_directions import open_job
 
     for label, modes in {"bouba": ("P", "L", "RGBA"), "kiki": ("RGB", "1")}.items():
         (tmp_path / label).mkdir()
         for k, mode in enumerate(modes):
             Image.new("RGB", (40 + 9 * k, 50), (200, 30, 90)).convert(mode).save(tmp_path / label / f"{k}.png")
     with ExitStack() as stack:
-        quest = Quest(domain="shapes", data=str(tmp_path), count=4, steps=2, source="images")
-        job = open_job(load(third_party=False), Supervised(), quest, stack)
+        quest = FindRequest(domain="shapes", data=str(tmp_path), count=4, steps=2, source="images")
+        job = open_job(load_registry(third_party=False), Supervised(), quest, stack)
         pictures = job.pictures()
     assert [label for label, _ in pictures] == ["bouba", "kiki", "bouba", "kiki"]
     assert all(image.shape == (3, 32, 32) and image.abs().max() <= 1 for _, image in pictures)

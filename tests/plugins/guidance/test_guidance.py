@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from counterlens.core.classifier import Classifier
-from counterlens.core.contract import Contract
-from counterlens.core.crops import crops
+from counterlens.core.classifiers.classifier import Classifier
+from counterlens.core.classifiers.preprocessing import Preprocessing
 from counterlens.core.errors import UsageError
-from counterlens.core.problem import View
+from counterlens.core.images.random_crops import crops
+from counterlens.core.problem.view import View
 from counterlens.plugins.guidance.disagreement import Disagreement
 from counterlens.plugins.guidance.neuron import Neuron
 from counterlens.plugins.guidance.target import Target
@@ -23,7 +23,7 @@ def classifier(weight, labels=LABELS, uri="python:test"):
     head = torch.nn.Linear(3, len(labels), bias=False)
     head.weight.data = torch.tensor(weight)
     net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), head)
-    return Classifier.of(net, Contract(size=(4, 4), mean=(0, 0, 0), std=(1, 1, 1), labels=labels), uri)
+    return Classifier.of(net, Preprocessing(size=(4, 4), mean=(0, 0, 0), std=(1, 1, 1), labels=labels), uri)
 
 
 FIRST = [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 2.0]]
@@ -32,9 +32,9 @@ SECOND = [[0.0, 0.0, 2.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
 
 def view_of(image, target=(0,), others=None, draw=None):
     """A view whose decoder is the identity; ``image`` [B,3,h,w] in [0,1]."""
-    studio = SimpleNamespace(classifier=classifier(FIRST), others=others or {})
+    resources = SimpleNamespace(classifier=classifier(FIRST), others=others or {})
     scene = SimpleNamespace(
-        studio=studio, target=torch.tensor(target), seeds=tuple(range(len(image))), picture=lambda x: x
+        resources=resources, target=torch.tensor(target), seeds=tuple(range(len(image))), picture=lambda x: x
     )
     return View((2 * image - 1).requires_grad_(), scene, draw)
 
@@ -102,7 +102,7 @@ def test_neuron_by_hand():
 def test_neuron_shares_the_pass_with_the_logits():
     view = view_of(flat(0.9, 0.5, 0.1))
     calls = []
-    handle = view.scene.studio.classifier.modules["classifier"].register_forward_hook(lambda *_: calls.append(1))
+    handle = view.scene.resources.classifier.modules["classifier"].register_forward_hook(lambda *_: calls.append(1))
     Neuron(unit=0, confidence=1.0)(view, None)
     handle.remove()
     assert len(calls) == 1

@@ -7,12 +7,13 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from counterlens.core.classifier import Classifier
-from counterlens.core.contract import Contract
-from counterlens.core.pool import Key
-from counterlens.core.problem import Problem
-from counterlens.core.testing import tiny
-from counterlens.core.types import Item, Scene, Studio
+from counterlens.core.classifiers.classifier import Classifier
+from counterlens.core.classifiers.preprocessing import Preprocessing
+from counterlens.core.models.pool import Key
+from counterlens.core.problem.items import Item
+from counterlens.core.problem.problem import Problem
+from counterlens.core.problem.scene import Resources, Scene
+from counterlens.core.testing.tiny import tiny
 from counterlens.plugins.combiners.cfg import Cfg
 from counterlens.plugins.families.stable_diffusion import StableDiffusion
 from counterlens.plugins.inverters.direct import Direct
@@ -55,7 +56,7 @@ def conditional_problem(tmp_path):
         else:
             pipeline.unet.float()
         head = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2))
-        classifier = Classifier.of(head, Contract(size=(16, 16), labels=("a", "b")), "python:x")
+        classifier = Classifier.of(head, Preprocessing(size=(16, 16), labels=("a", "b")), "python:x")
         scene = Scene(
             items=tuple(Item(f"{i}", np.zeros((16, 16, 3), np.uint8), f"{i}", "b") for i in range(batch)),
             image=image,
@@ -68,7 +69,7 @@ def conditional_problem(tmp_path):
             rows=tuple(range(batch)),
             grid=pipeline.grid(steps),
             net=net,
-            studio=Studio(pipeline, classifier, {"prompts": prompts}),
+            resources=Resources(pipeline, classifier, {"prompts": prompts}),
             strength=torch.ones(batch),
         )
         return Problem(scene, **{"inverter": Direct(least=0), "combiner": Cfg(scale=3), **pieces})

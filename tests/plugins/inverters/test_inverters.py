@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from counterlens.core.errors import RunFailed
-from counterlens.core.inversions import pack, unpack
-from counterlens.core.inverting import ddim_path, psnr, walked_back
-from counterlens.core.sweeping import walk
+from counterlens.core.images.pixels import psnr
+from counterlens.core.problem.inversion_cache import pack, unpack
+from counterlens.core.problem.inversion_tools import ddim_path, walked_back
+from counterlens.core.search.strength_search import walk
 from counterlens.plugins.inverters.direct import Direct
 from counterlens.plugins.inverters.negative_prompt import NegativePrompt
 from counterlens.plugins.inverters.null_text import NullText

@@ -8,15 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from counterlens.core import maps
+from counterlens.core.engine.prepare import prepare
+from counterlens.core.engine.request import Request
 from counterlens.core.errors import MissingError, PlanError, UsageError
-from counterlens.core.mapfile import read_map
-from counterlens.core.prepare import prepare
-from counterlens.core.registry import load
-from counterlens.core.request import Request
-from counterlens.core.testing import tiny
+from counterlens.core.images import map_ops
+from counterlens.core.images.map_file import read_map
+from counterlens.core.plugin.registry import load_registry
+from counterlens.core.problem.masker import Sources
+from counterlens.core.testing.tiny import tiny
 
-REGISTRY = load(third_party=False)
+REGISTRY = load_registry(third_party=False)
 
 
 def masker(text):
@@ -39,49 +40,49 @@ def pair():
 
 def test_the_algebra_stays_between_0_and_1_and_is_one(pair):
     a, b = pair
-    assert torch.equal(maps.union(a, b), b.maximum(a)) and torch.equal(maps.intersection(a, b), b.minimum(a))
-    assert torch.equal(maps.protect(a, torch.ones_like(b)), torch.zeros_like(a))
-    assert torch.equal(maps.protect(a, torch.zeros_like(b)), a)
-    de_morgan = 1 - maps.intersection(1 - a, 1 - b)
-    torch.testing.assert_close(de_morgan, maps.union(a, b))
-    for c in (maps.refined(a, True, 2.0, 0.3, 2.0, 3.0, 0.7), maps.protect(a, b), maps.normalised(a * 9 - 3)):
+    assert torch.equal(map_ops.union(a, b), b.maximum(a)) and torch.equal(map_ops.intersection(a, b), b.minimum(a))
+    assert torch.equal(map_ops.protect(a, torch.ones_like(b)), torch.zeros_like(a))
+    assert torch.equal(map_ops.protect(a, torch.zeros_like(b)), a)
+    de_morgan = 1 - map_ops.intersection(1 - a, 1 - b)
+    torch.testing.assert_close(de_morgan, map_ops.union(a, b))
+    for c in (map_ops.refined(a, True, 2.0, 0.3, 2.0, 3.0, 0.7), map_ops.protect(a, b), map_ops.normalised(a * 9 - 3)):
         assert c.min() >= 0 and c.max() <= 1
-    assert maps.refined(a, cap=0.7).max() <= 0.7
+    assert map_ops.refined(a, cap=0.7).max() <= 0.7
 
 
 def test_an_area_is_kept_exactly_even_with_ties():
     flat = torch.ones(1, 1, 10, 10)
     for share in (0.01, 0.25, 0.5, 1.0):
-        assert maps.budget(flat, share).mean() == pytest.approx(share, abs=1e-7)
+        assert map_ops.budget(flat, share).mean() == pytest.approx(share, abs=1e-7)
     ranked = torch.arange(100.0).view(1, 1, 10, 10) / 100
-    kept = maps.budget(ranked, 0.1)
+    kept = map_ops.budget(ranked, 0.1)
     assert (kept > 0).sum() == 10 and torch.equal(kept[ranked >= 0.9], ranked[ranked >= 0.9])
 
 
 def test_growing_and_feathering_go_outward_only():
     c = torch.zeros(1, 1, 21, 21)
     c[0, 0, 10, 10] = 0.6
-    grown, soft = maps.grown(c, 3), maps.feathered(c, 4)
+    grown, soft = map_ops.grown(c, 3), map_ops.feathered(c, 4)
     assert grown[0, 0, 10, 13] == pytest.approx(0.6) and grown[0, 0, 10, 14] == 0
     assert (grown > 0).sum() == sum(y * y + x * x <= 9 for y in range(-3, 4) for x in range(-3, 4))
     line = soft[0, 0, 10, 10:16]
     assert line[0] == c[0, 0, 10, 10] and (line[:-1] > line[1:]).all() and line[5] == 0
-    assert torch.equal(maps.feathered(torch.zeros_like(c), 4), torch.zeros_like(c))
-    assert (maps.feathered(grown, 2)[grown > 0] == grown[grown > 0]).all()
+    assert torch.equal(map_ops.feathered(torch.zeros_like(c), 4), torch.zeros_like(c))
+    assert (map_ops.feathered(grown, 2)[grown > 0] == grown[grown > 0]).all()
 
 
 @pytest.mark.parametrize("way", ["area", "max", "min", "smooth"])
 def test_11_resizing_keeps_constants_bounds_and_thin_strokes(way, pair):
     constant = torch.full((1, 1, 64, 64), 0.3)
-    assert torch.equal(maps.reduced(constant, (8, 8), way), torch.full((1, 1, 8, 8), 0.3))
+    assert torch.equal(map_ops.reduced(constant, (8, 8), way), torch.full((1, 1, 8, 8), 0.3))
     same = torch.rand(1, 1, 8, 8)
-    assert maps.reduced(same, (8, 8), way) is same
-    out = maps.reduced(pair[0], (3, 4), way)
+    assert map_ops.reduced(same, (8, 8), way) is same
+    out = map_ops.reduced(pair[0], (3, 4), way)
     assert pair[0].min() <= out.min() and out.max() <= pair[0].max()
     for column in range(8):
         stroke = torch.zeros(1, 1, 64, 64)
         stroke[..., column] = 1
-        kept = maps.reduced(stroke, (8, 8), way).max()
+        kept = map_ops.reduced(stroke, (8, 8), way).max()
         assert kept == {"max": 1, "min": 0}.get(way, kept) and (way == "min" or kept > 0.05)
 
 
@@ -92,7 +93,7 @@ def test_sources_are_joined_from_left_to_right(problem_of, tmp_path):
     problem = problem_of()
 
     def area(text):
-        return maps.Sources.read(text, REGISTRY.make).map(problem).mean().item()
+        return Sources.read(text, REGISTRY.make).map(problem).mean().item()
 
     assert area(f"file path={a} or file path={b}") == 0.75
     assert area(f"file path={a} and file path={b}") == 0.25
@@ -100,7 +101,7 @@ def test_sources_are_joined_from_left_to_right(problem_of, tmp_path):
     assert area(f"file path={a} except file path={b} or file path={b}") == 0.75
     assert area(f"file path={a} cap=0.5") == 0.25 and area(f"file path={a} area=0.1") == pytest.approx(102 / 1024)
     with pytest.raises(UsageError, match="MASKER"):
-        maps.Sources.read("or strips", REGISTRY.make)
+        Sources.read("or strips", REGISTRY.make)
     with pytest.raises(UsageError, match="unknown masker 'strip'"):
         REGISTRY.make("editor", "change-map source=strip")
 
@@ -118,7 +119,7 @@ def test_4_polarity_is_said(tmp_path):
 
 @torch.no_grad()
 def test_4_both_polarities_of_one_map_give_the_same_bytes(problem_of, tmp_path):
-    from counterlens.core.sweeping import walk
+    from counterlens.core.search.strength_search import walk
 
     values = np.zeros((32, 32), np.uint8)
     values[8:24, 4:20] = 255
@@ -221,7 +222,7 @@ def test_attributions_find_the_shape_and_do_not_depend_on_neighbours(problem_of,
     torch.testing.assert_close(piece.map(both), change, atol=0, rtol=0)
     background = both.scene.image[:, :, :1, :1]
     figure = ((both.scene.image - background).abs().amax(1, keepdim=True) > 0.2).float()
-    near = maps.grown(figure, 3)
+    near = map_ops.grown(figure, 3)
     on, everywhere = (change * near).sum() / change.sum(), near.mean()
     assert on > 1.2 * everywhere, (on, everywhere)
 
@@ -230,8 +231,8 @@ def test_a_black_box_can_only_be_occluded(problem_of):
     assert masker("attribution method=occlusion").wanted() == {"labels"}
     assert "gradient" in masker("attribution").wanted()
     problem = problem_of()
-    classifier = replace(problem.scene.studio.classifier, differentiable=False)
-    scene = replace(problem.scene, studio=replace(problem.scene.studio, classifier=classifier))
+    classifier = replace(problem.scene.resources.classifier, differentiable=False)
+    scene = replace(problem.scene, resources=replace(problem.scene.resources, classifier=classifier))
     with pytest.raises(PlanError, match="black box"):
         masker("attribution").mask(scene)
     assert masker("attribution method=occlusion").mask(scene).max() == 1
@@ -313,7 +314,7 @@ def small_sam_hq(folder):
     """Random weights of SAM-HQ, saved in transformers' layout."""
     from transformers import SamHQConfig, SamHQModel, SamHQProcessor, SamImageProcessor
 
-    from counterlens.core.parts import quiet
+    from counterlens.core.models.loading import quiet
 
     vision = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 64, "patch_size": 16}
     vision |= {"output_channels": 8, "mlp_dim": 16, "window_size": 2, "global_attn_indexes": [0, 1], "num_pos_feats": 4}
@@ -387,7 +388,7 @@ def test_strips_are_a_fan(problem_of):
 
 def test_c5_points_are_distinct_above_the_limit_spread_and_seeded():
     """C5: the published code works out a spread-out mixture, then draws from the raw map; points may coincide."""
-    from counterlens.plugins.maskers.words import sampled
+    from counterlens.plugins.maskers.point_prompts import sampled
 
     plane = np.zeros((20, 20), np.float32)
     plane[:4, :4], plane[18, 18], plane[10, 10] = 0.9, 0.5, 0.3
@@ -404,7 +405,8 @@ def test_c5_points_are_distinct_above_the_limit_spread_and_seeded():
 
 
 def test_squash_and_mask_prompt_by_hand():
-    from counterlens.plugins.maskers.words import low_resolution, squashed
+    from counterlens.plugins.maskers.cross_attention import squashed
+    from counterlens.plugins.maskers.point_prompts import low_resolution
 
     c = torch.tensor([0.0, 0.3, 0.475, 1.0])
     torch.testing.assert_close(squashed(c, "sqrt_0.3"), torch.tensor([0, 0, 0.5, 1.0]))
@@ -416,11 +418,11 @@ def test_squash_and_mask_prompt_by_hand():
 def test_shrinking_then_growing_drops_specks_and_blur_keeps_the_sum():
     c = torch.zeros(1, 1, 21, 21)
     c[0, 0, 6:13, 6:13], c[0, 0, 18, 18] = 1, 1
-    less = maps.refined(c, shrink=1)
+    less = map_ops.refined(c, shrink=1)
     assert less.sum() == 25 and (less[0, 0, 7:12, 7:12] == 1).all()
-    opened = maps.refined(c, shrink=1, grow=1)
+    opened = map_ops.refined(c, shrink=1, grow=1)
     assert opened[0, 0, 18, 18] == 0 and opened.sum() == 45  # the square without its four corners
-    blurred = maps.refined(less, blur=1)
+    blurred = map_ops.refined(less, blur=1)
     torch.testing.assert_close(blurred.sum(), less.sum(), atol=1e-3, rtol=0)
     assert blurred[0, 0, 7, 9] < 1 and blurred[0, 0, 6, 9] > 0
 
@@ -446,8 +448,8 @@ def test_c8_words_of_the_class_become_a_segment_or_one_line(problem_of, tmp_path
     assert {"cross-attention", "text"} <= piece.wanted()
     change = piece.mask(scene)
     assert change.shape == (2, 1, 32, 32) and set(change.unique().tolist()) <= {0.0, 1.0}
-    kept = scene.studio.memo["sam-hq", str(folder)]
-    assert torch.equal(piece.mask(scene), change) and scene.studio.memo["sam-hq", str(folder)] is kept
+    kept = scene.resources.memo["sam-hq", str(folder)]
+    assert torch.equal(piece.mask(scene), change) and scene.resources.memo["sam-hq", str(folder)] is kept
     assert torch.equal(piece.mask(scene.take([1])), change[1:])
     for words in ("sam-hq checkpoint=" + str(folder), "cross-attention"):
         with pytest.raises(UsageError, match="no words 'cab'") as caught:

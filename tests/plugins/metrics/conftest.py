@@ -2,14 +2,15 @@
 
 import pytest
 
-from counterlens.core.measuring import Context
-from counterlens.core.metrics import evaluate
-from counterlens.core.registry import build, load
+from counterlens.core.metrics.context import Context
+from counterlens.core.metrics.evaluate import evaluate
+from counterlens.core.pieces.options import build
+from counterlens.core.plugin.registry import load_registry
 
 
 @pytest.fixture(scope="session")
 def registry():
-    return load(third_party=False)
+    return load_registry(third_party=False)
 
 
 @pytest.fixture

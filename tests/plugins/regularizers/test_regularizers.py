@@ -5,11 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from counterlens.core.clips import open_clip
 from counterlens.core.errors import MissingError, UsageError
-from counterlens.core.lpips import lpips
-from counterlens.core.problem import View
-from counterlens.core.testing import WIDTH, clip_tokenizer
+from counterlens.core.models.clip import open_clip
+from counterlens.core.models.lpips import lpips
+from counterlens.core.problem.view import View
+from counterlens.core.testing.tiny import WIDTH
+from counterlens.core.testing.tokenizers import clip_tokenizer
 from counterlens.plugins.guidance.clip_text import ClipText
 from counterlens.plugins.regularizers import distance, perceptual
 
@@ -22,7 +23,7 @@ MAP = torch.tensor([[1.0, 0.0], [1.0, 0.5]]).view(1, 1, 2, 2)
 def view_of(now=NOW, image=IMAGE, change=MAP):
     """Latents and pixels are the same thing here, but for a factor of 2."""
     scene = SimpleNamespace(
-        image=image, x0=2 * image, change_map=change, picture=lambda x: x / 2, studio=SimpleNamespace(memo={})
+        image=image, x0=2 * image, change_map=change, picture=lambda x: x / 2, resources=SimpleNamespace(memo={})
     )
     return View(2 * now, scene)
 
@@ -79,7 +80,7 @@ def network():
 
 
 def lpips_by_hand(x, y):
-    from counterlens.core.lpips import SCALE, SHIFT
+    from counterlens.core.models.lpips import SCALE, SHIFT
 
     shift, scale = (torch.tensor(v).view(1, 3, 1, 1) for v in (SHIFT, SCALE))
     a, b = ((v - shift) / scale for v in (x, y))
@@ -95,7 +96,7 @@ def lpips_by_hand(x, y):
 def test_lpips_by_hand(piece, area):
     x, y = torch.rand(1, 3, 2, 2) - 0.5, torch.rand(1, 3, 2, 2) - 0.5
     view = view_of(x, y)
-    view.scene.studio.memo["lpips", "alex", ""] = network()
+    view.scene.resources.memo["lpips", "alex", ""] = network()
     cost, m = lpips_by_hand(x, y), MAP[0, 0] if piece is perceptual.ForegroundLpips else 1 - MAP[0, 0]
     want = cost.mean() if piece is perceptual.Lpips else (m * cost).sum() / m.sum()
     want = (m**2 * cost).mean() if area == "image" else want  # as published: the mask enters squared
@@ -133,7 +134,7 @@ def clip_view(change):
     g = torch.Generator().manual_seed(3)
     now, image = (torch.rand(1, 3, 16, 16, generator=g) - 0.5 for _ in range(2))
     view = view_of(now, image, change)
-    view.scene.studio.classifier = SimpleNamespace(labels=("cat", "dog"))
+    view.scene.resources.classifier = SimpleNamespace(labels=("cat", "dog"))
     view.scene.source, view.scene.target = torch.tensor([0]), torch.tensor([1])
     return view
 

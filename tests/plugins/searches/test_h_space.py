@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from counterlens.core import hspace
-from counterlens.core.bank import Bank, Shift, Space
+from counterlens.core.engine.prepare import prepare
+from counterlens.core.engine.request import Request
 from counterlens.core.errors import UsageError
-from counterlens.core.prepare import prepare
-from counterlens.core.registry import load
-from counterlens.core.request import Request
-from counterlens.plugins.searches.h_climb import Climb
+from counterlens.core.h_space import gradients
+from counterlens.core.h_space.shifts import Shift, ShiftBank, ShiftSpace
+from counterlens.core.plugin.registry import load_registry
 from counterlens.plugins.searches.h_space import HSpace
+from counterlens.plugins.searches.h_space_climb import Climb
 
 QUICK = {"method": "h-space", "steps": 8, "model": "domain:shapes/ddpm"}
 
@@ -22,13 +22,13 @@ def bank(problem_of, tmp_path):
     def make(image=10, site="up.1"):
         p = problem_of(image, **QUICK)
         climb = Climb(HSpace(), p, site)
-        slope = hspace.slope(p, climb.inversion, climb._inject([0], climb.delta))
-        good = hspace.steepest(slope.gradient, slope.norms)[:, 0]
+        slope = gradients.target_gradient(p, climb.inversion, climb._inject([0], climb.delta))
+        good = gradients.steepest(slope.gradient, slope.norms)[:, 0]
         chance = torch.randn(good.shape, generator=torch.Generator().manual_seed(0))
-        space = Space.of(p.scene.studio.pipeline, site, p.scene.grid)
+        space = ShiftSpace.of(p.scene.resources.pipeline, site, p.scene.grid)
         shifts = (Shift("chance", chance), Shift("shape", -good))
         path = tmp_path / "bank.safetensors"
-        Bank(space, shifts, slope.norms[:, 0], {}).save(path)
+        ShiftBank(space, shifts, slope.norms[:, 0], {}).save(path)
         return str(path)
 
     return make
@@ -100,10 +100,10 @@ def test_it_composes_with_a_change_map_and_regularizers(problem_of):
 def test_protected_logits_are_kept(problem_of):
     p = problem_of(10, **QUICK)
     climb = Climb(HSpace(), p, "up.1")
-    slope = hspace.slope(p, climb.inversion, climb._inject([0], climb.delta), protect=(1,))
-    free = hspace.disentangled(slope.gradient, slope.protected, 0.0)
+    slope = gradients.target_gradient(p, climb.inversion, climb._inject([0], climb.delta), protect=(1,))
+    free = gradients.disentangled(slope.gradient, slope.protected, 0.0)
     scale = float(slope.protected.norm() * slope.gradient.norm())
-    assert abs(float(hspace.predicted(slope.protected[0], free))) < 1e-4 * scale
+    assert abs(float(gradients.predicted(slope.protected[0], free))) < 1e-4 * scale
     kept = HSpace(protect=("kiki",), ridge=0.0, rounds=1, refine=0).run(p)  # the log-odds of two classes hang together
     assert max(t["p_target"] for t in kept.tried[0]) < 0.5
 
@@ -120,7 +120,7 @@ def test_latent_families_are_served(problem_of, family):
 
 def test_bad_input_is_said_before_anything_is_loaded(problem_of, bank, tmp_path):
     with pytest.raises(UsageError, match="takes no directions: use --method h-space"):
-        prepare(Request(images=("shapes:0",), directions="x.safetensors"), load(third_party=False))
+        prepare(Request(images=("shapes:0",), directions="x.safetensors"), load_registry(third_party=False))
     with pytest.raises(UsageError, match=r"no activation site 'up.9'"):
         HSpace(site="up.9").run(problem_of(10, **QUICK))
     path = bank()

@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from counterlens.core.registry import load
-from counterlens.core.training import Networks, train
+from counterlens.core.plugin.registry import load_registry
+from counterlens.core.workflows.train import Networks, train
 
 torch.set_num_threads(1)
-REGISTRY = load(third_party=False)
+REGISTRY = load_registry(third_party=False)
 
 
 def drawn(root, count=20, alike=False):

@@ -11,23 +11,23 @@ import time
 import pytest
 import torch
 
-from counterlens.core import hub, training_images
-from counterlens.core.datasets import open_dataset
+from counterlens.core.data import training_images
 from counterlens.core.errors import UsageError
-from counterlens.core.pool import Key
-from counterlens.core.registry import load
-from counterlens.plugins.trainers import looking
-from counterlens.plugins.trainers.looking import nearest
+from counterlens.core.models import hub
+from counterlens.core.models.pool import Key
+from counterlens.core.plugin.registry import load_registry, open_dataset
+from counterlens.plugins.trainers.backbones import preview
+from counterlens.plugins.trainers.backbones.preview import nearest
 
-REGISTRY = load(third_party=False)
+REGISTRY = load_registry(third_party=False)
 QUICK = "backbone size=tiny effort=0.0005 batch=0.1 held=0.2 looks=1"
 
 
 @pytest.fixture(autouse=True)
 def few_samples(monkeypatch):
-    monkeypatch.setattr(looking, "SAMPLES", 2)
-    monkeypatch.setattr(looking, "STEPS", 2)
-    monkeypatch.setattr(looking, "HELD_BATCHES", 1)
+    monkeypatch.setattr(preview, "SAMPLES", 2)
+    monkeypatch.setattr(preview, "STEPS", 2)
+    monkeypatch.setattr(preview, "HELD_BATCHES", 1)
 
 
 def test_every_pipeline_opens_and_its_progress_is_drawn(run, folder, tmp_path):

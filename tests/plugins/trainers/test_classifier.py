@@ -5,15 +5,14 @@ import json
 import pytest
 import torch
 
-from counterlens.core.classifier import open_classifier
-from counterlens.core.datasets import Example, open_dataset
+from counterlens.core.data.dataset import Example
+from counterlens.core.data.splits import split
 from counterlens.core.errors import RunFailed, UsageError
-from counterlens.core.registry import load
-from counterlens.core.splits import split
-from counterlens.core.testing import tiny
-from counterlens.plugins.trainers.fitting import auc, balance, calibration_error, divide, temperature
+from counterlens.core.plugin.registry import load_registry, open_classifier, open_dataset
+from counterlens.core.testing.tiny import tiny
+from counterlens.plugins.trainers.fitting.classifier import auc, balance, calibration_error, divide, temperature
 
-REGISTRY = load(third_party=False)
+REGISTRY = load_registry(third_party=False)
 QUICK = "classifier arch=small-cnn:4 size=16 epochs=4 lr=0.01 jitter=0.1"
 
 

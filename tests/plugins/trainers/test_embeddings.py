@@ -2,15 +2,16 @@
 
 import pytest
 
-from counterlens.core import embeddings, training_images
+from counterlens.core.conditioning import embeddings
+from counterlens.core.data import training_images
 from counterlens.core.errors import PlanError, UsageError
-from counterlens.core.testing import tiny
+from counterlens.core.testing.tiny import tiny
 
 
 def test_a_file_and_a_table(run, folder, tmp_path):
     model = tiny("kandinsky22", tmp_path / "model")
     record, notes = run("embeddings directions=all batch=7", folder, "e.safetensors", model)
-    found = embeddings.load(tmp_path / "e.safetensors")
+    found = embeddings.load_embeddings(tmp_path / "e.safetensors")
     assert training_images.beside(tmp_path / "e.safetensors").name == "e.safetensors.training_images.json"
     assert record["classes"] == found.counts() == {"dark": 20, "light": 20} and found.vectors.shape == (40, 8)
     rows = {row["direction"]: row for row in record["directions"]}

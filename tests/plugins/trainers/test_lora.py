@@ -9,15 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from counterlens.core import training_images
-from counterlens.core.adapters import check_adapters
+from counterlens.core.data import training_images
 from counterlens.core.errors import MissingError, PlanError, UsageError
-from counterlens.core.pool import Key
-from counterlens.core.registry import load
-from counterlens.core.testing import tiny
-from counterlens.plugins.trainers import adapting
+from counterlens.core.models.lora import check_adapters
+from counterlens.core.models.pool import Key
+from counterlens.core.plugin.registry import load_registry
+from counterlens.core.testing.tiny import tiny
+from counterlens.plugins.trainers.fitting import lora
 
-REGISTRY = load(third_party=False)
+REGISTRY = load_registry(third_party=False)
 QUICK = "lora steps=30 batch=4 every=10 lr=0.003"
 
 
@@ -92,18 +92,18 @@ def test_two_processes_learn_one_adapter(run, folder, tmp_path, models):
 
 def test_a_stopped_run_goes_on_and_ends_alike(run, folder, tmp_path, models, monkeypatch):
     run(QUICK, folder, "whole", models["kandinsky22"])
-    real = adapting.Adaptation.one_step
+    real = lora.Adaptation.one_step
 
     def stopped(self):
         if self.step == 17:
             raise KeyboardInterrupt
         real(self)
 
-    monkeypatch.setattr(adapting.Adaptation, "one_step", stopped)
+    monkeypatch.setattr(lora.Adaptation, "one_step", stopped)
     with pytest.raises(KeyboardInterrupt):
         run(QUICK, folder, "parts", models["kandinsky22"])
     assert not (tmp_path / "parts").exists() and (tmp_path / "parts.part" / "checkpoint.safetensors").is_file()
-    monkeypatch.setattr(adapting.Adaptation, "one_step", real)
+    monkeypatch.setattr(lora.Adaptation, "one_step", real)
     record, _ = run(QUICK, folder, "parts", models["kandinsky22"])
     assert record["resumed_at"] == 17 and not (tmp_path / "parts.part").exists()
     one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "parts"))
@@ -111,8 +111,8 @@ def test_a_stopped_run_goes_on_and_ends_alike(run, folder, tmp_path, models, mon
 
 
 def test_a_checkpoint_of_something_else_is_not_taken(run, folder, tmp_path, models, monkeypatch):
-    monkeypatch.setattr(adapting, "EVERY_S", 0.0)
-    monkeypatch.setattr(adapting.Adaptation, "finish", lambda *_: None)
+    monkeypatch.setattr(lora, "EVERY_S", 0.0)
+    monkeypatch.setattr(lora.Adaptation, "finish", lambda *_: None)
     run("lora steps=3 batch=2", folder, "lora", models["kandinsky22"])
     record, notes = run("lora steps=3 batch=2 rank=2", folder, "lora", models["kandinsky22"])
     assert record["resumed_at"] == 0 and any("begun afresh" in note for note in notes)
@@ -156,7 +156,7 @@ def test_too_few_images(run, tmp_path, pictures, models):
 def test_conditions_are_dropped_and_gradients_clipped(run, folder, models, monkeypatch):
     """With all conditions dropped the network is asked under the empty one only."""
     asked = []
-    real = adapting.Adaptation.loss
+    real = lora.Adaptation.loss
 
     def seen(self, picked, g, dropout):
         predict = self.pipeline.predict
@@ -169,7 +169,7 @@ def test_conditions_are_dropped_and_gradients_clipped(run, folder, models, monke
         finally:
             del self.pipeline.predict
 
-    monkeypatch.setattr(adapting.Adaptation, "loss", seen)
+    monkeypatch.setattr(lora.Adaptation, "loss", seen)
     run("lora steps=12 batch=8 every=50 dropout=0.5", folder, "lora", models["kandinsky22"])
     null = opened("kandinsky22", models["kandinsky22"]).condition(torch.zeros(1, 3, 16, 16), [""], ("null",))[0]["null"]
     shares = [((cond - null).abs().amax(1) < 1e-6).float().mean() for cond, dropout in asked if dropout]

@@ -3,14 +3,13 @@
 import pytest
 import torch
 
+from counterlens.core.conditioning.learned_words import encoded, load_words, start
 from counterlens.core.errors import PlanError, UsageError
-from counterlens.core.pool import Key
-from counterlens.core.registry import load
-from counterlens.core.testing import tiny
-from counterlens.core.words import encoded, start
-from counterlens.core.words import load as load_words
+from counterlens.core.models.pool import Key
+from counterlens.core.plugin.registry import load_registry
+from counterlens.core.testing.tiny import tiny
 
-REGISTRY = load(third_party=False)
+REGISTRY = load_registry(third_party=False)
 QUICK = "textual-inversion steps=40 batch=16 lr=0.02 vectors=2"
 
 

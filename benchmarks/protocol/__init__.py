@@ -1,0 +1,1 @@
+"""What is measured: suite, data, entries, controls, plan."""

@@ -1,0 +1,1 @@
+"""What is said of it: tables, report, user study, verification."""

@@ -1,0 +1,1 @@
+"""How fast the loop and the solvers are."""

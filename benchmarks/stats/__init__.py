@@ -1,0 +1,1 @@
+"""Estimates with intervals: bootstrap, paired tests, Pareto fronts."""

@@ -1,0 +1,102 @@
+"""Feature extractors for metrics on sets: pictures in [0,1] -> one row of numbers each.
+
+``judge``, ``classifier``, ``attributes`` or any classifier URI: what enters its last linear layer. ``inception`` or
+``inception:PATH`` and ``clip:PATH``: brought by plugins through ``EXTRACTORS``. With ``/spatial`` at the end: a map.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from counterlens.core.errors import PlanError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from counterlens.core.classifiers.classifier import Classifier
+
+
+SPATIAL = "/spatial"
+
+
+CHANNELS = 7  # of a map that spatial features keep, as spatial FID does
+
+
+ROLES = ("judge", "classifier", "attributes")
+
+
+@dataclass(eq=False)
+class Features:
+    """An extractor that keeps what it said: each picture is looked at once, whichever metrics ask.
+
+    ``extract``: [B,3,H,W] in [0,1] -> [B,D]. ``name`` is printed with every number that rests on it.
+    """
+
+    name: str
+    extract: Callable[[Tensor], Tensor]
+    device: str = "cpu"
+    batch: int = 32
+    kept: dict[bytes, Tensor] = field(default_factory=dict, repr=False)
+
+    def of(self, pictures: Iterable[Tensor]) -> Tensor:
+        """[N,D] float32 on the CPU, a row a picture; pictures [3,H,W] may differ in size."""
+        import torch
+
+        pictures = list(pictures)
+        keys = [hashlib.sha256(p.contiguous().numpy().tobytes() + str(p.shape).encode()).digest() for p in pictures]
+        fresh = {key: picture for key, picture in zip(keys, pictures, strict=True) if key not in self.kept}
+        groups: dict[Any, list[bytes]] = {}
+        for key, picture in fresh.items():
+            groups.setdefault(tuple(picture.shape), []).append(key)
+        for group in groups.values():
+            for at in range(0, len(group), self.batch):
+                part = group[at : at + self.batch]
+                with torch.no_grad():
+                    answer = self.extract(torch.stack([fresh[key].float() for key in part]).to(self.device))
+                self.kept.update(zip(part, answer.float().cpu(), strict=True))
+        return torch.stack([self.kept[key] for key in keys]) if keys else torch.empty(0, 0)
+
+
+def penultimate(classifier: Classifier) -> Callable[[Tensor], Tensor]:
+    """What enters the last linear layer that is called.
+
+    UsageError for a network that has none, PlanError for a black box.
+    """
+    from torch import nn
+
+    def extract(images: Tensor) -> Tensor:
+        (last, _) = overheard(classifier, images, nn.Linear, "linear layer")
+        return last.flatten(1)
+
+    return extract
+
+
+def spatial(classifier: Classifier) -> Callable[[Tensor], Tensor]:
+    """The first channels of what the last convolution answers, flattened; errors as of ``penultimate``."""
+    from torch import nn
+
+    def extract(images: Tensor) -> Tensor:
+        (_, last) = overheard(classifier, images, nn.Conv2d, "convolution")
+        return last[:, :CHANNELS].flatten(1)
+
+    return extract
+
+
+def overheard(classifier: Classifier, images: Tensor, kind: type, word: str) -> tuple[Tensor, Tensor]:
+    """(input, output) of the last module of a kind that the classifier calls for these images."""
+    if not classifier.modules:
+        raise PlanError(f"{classifier.uri} is a black box: it has no features; give another extractor")
+    layers = [m for net in classifier.modules.values() for m in net.modules() if isinstance(m, kind)]
+    seen: list[tuple[Tensor, Tensor]] = []
+    handles = [layer.register_forward_hook(lambda _, args, out: seen.append((args[0], out))) for layer in layers]
+    try:
+        classifier.logits(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not seen or len(seen[-1][0]) != len(images):
+        raise UsageError(f"{classifier.uri} has no {word} that sees one row an image: give other features")
+    return seen[-1]

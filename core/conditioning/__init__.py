@@ -1,0 +1,1 @@
+"""What a network is asked under: words, embeddings and their directions."""

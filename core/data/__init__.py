@@ -1,0 +1,1 @@
+"""Labelled images: sources, selection, parts, domains."""

@@ -1,0 +1,1 @@
+"""Noise levels, networks and the loop. Knows no image, no classifier, no file."""

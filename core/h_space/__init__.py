@@ -1,0 +1,1 @@
+"""Directions in a U-Net's activations."""

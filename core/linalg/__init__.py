@@ -1,0 +1,1 @@
+"""Linear algebra of maps that are known by their products only."""

@@ -1,0 +1,166 @@
+"""What metrics may ask for: classifier, judge, attributes, domain, features; each is opened when first used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from counterlens.core.classifiers.features import ROLES, SPATIAL, Features, penultimate, spatial
+from counterlens.core.errors import PlanError, unknown
+from counterlens.core.utils.uri import parse_uri
+
+if TYPE_CHECKING:
+    from counterlens.core.classifiers.classifier import Classifier
+    from counterlens.core.data.domain import Domain
+    from counterlens.core.plugin.registry import Registry
+
+
+def open_features(uri: str, context: Context) -> Features:
+    """The extractor behind ``judge``, ``classifier``, ``attributes``, a scheme of a plugin, or a classifier URI."""
+    opener = _of_plugins("EXTRACTORS", uri, context)
+    if opener is not None:
+        return opener(uri, context)
+    name = uri.removesuffix(SPATIAL)
+    classifier = getattr(context, name) if name in ROLES else context.open("judge", name)
+    look = spatial if uri.endswith(SPATIAL) else penultimate
+    return Features(uri, look(classifier), context.device, context.batch)
+
+
+def features_missing(uri: str, context: Context) -> str:
+    """What is missing to open these features, in one line; empty when nothing is. Loads nothing.
+
+    UsageError with a suggestion when nobody knows the scheme.
+    """
+    name = uri.removesuffix(SPATIAL)
+    if name in ROLES:
+        return "" if name in context.gives else context.advice(name)
+    check = _of_plugins("EXTRACTORS_MISSING", uri, context)
+    if check is not None:
+        return check(uri, context)
+    plugins = context.registry.pm.get_plugins()
+    known = {scheme for p in plugins for scheme in (*getattr(p, "SCHEMES", ()), *getattr(p, "EXTRACTORS", ()))}
+    if parse_uri(name).scheme not in known:
+        raise unknown("features", name, {*ROLES, *known})
+    return ""
+
+
+def _of_plugins(table: str, uri: str, context: Context) -> Any:
+    """A plugin's entry for the scheme of a URI: ``EXTRACTORS = {scheme: (uri, context) -> Features}``."""
+    scheme = uri.removesuffix(SPATIAL).partition(":")[0]
+    plugins = context.registry.pm.get_plugins()
+    return next((entry for plugin in plugins if (entry := getattr(plugin, table, {}).get(scheme))), None)
+
+
+ADVICE = {
+    "classifier": "no explained classifier: give its URI",
+    "judge": "no judge: give the URI of an independent classifier",
+    "attributes": "no attribute classifier: give its URI",
+    "truth": "the true counterfactuals are not known: only domains drawn from factors have them, for their classifier",
+    "factors": "the factors of an image cannot be read: only domains with a factor regressor have that",
+    "region": "no region is given: the data set has to say which part may change",
+    "several": "needs several counterfactuals of each image: bench --draws 3",
+    "weights": "weights are not given",
+}
+
+
+@dataclass(eq=False)
+class Context:
+    """Everything that metrics share. URIs name what is opened when a metric first asks; empty: there is none.
+
+    ``weights``: paths by name (``inception``, ``lpips-alex``, …), used where a metric's own option is empty.
+    ``regions``/``several``: whether the pairs will have ``region``/``others``. ``opened``: classifiers by URI that
+    are loaded already; whatever is opened joins them.
+    """
+
+    registry: Registry
+    classifier_uri: str = ""
+    judge_uri: str = ""
+    attributes_uri: str = ""
+    domain_name: str = ""
+    device: str = "cpu"
+    batch: int = 32
+    seed: int = 0
+    weights: Mapping[str, str] = field(default_factory=dict)
+    regions: bool = False
+    several: bool = False
+    opened: dict[str, Classifier] = field(default_factory=dict)
+    extractors: dict[str, Features] = field(default_factory=dict)
+    kept: dict[Any, Any] = field(default_factory=dict)  # whatever a metric wants to load once
+
+    @property
+    def classifier(self) -> Classifier:
+        """The explained classifier; PlanError when none was given."""
+        return self.open("classifier", self.classifier_uri)
+
+    @property
+    def judge(self) -> Classifier:
+        """The independent judge; PlanError when none was given."""
+        return self.open("judge", self.judge_uri)
+
+    @property
+    def attributes(self) -> Classifier:
+        """The attribute classifier; PlanError when none was given."""
+        return self.open("attributes", self.attributes_uri)
+
+    def open(self, word: str, uri: str) -> Classifier:
+        from counterlens.core.plugin.registry import open_classifier
+
+        if not uri:
+            raise PlanError(ADVICE[word])
+        if uri not in self.opened:
+            self.opened[uri] = open_classifier(self.registry, uri, self.device)
+        return self.opened[uri]
+
+    @property
+    def domain(self) -> type[Domain] | None:
+        return self.registry.domain(self.domain_name) if self.domain_name else None
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """Words of capabilities.py that metrics can count on."""
+        from counterlens.core.data.domain import Domain
+
+        domain = self.domain
+
+        def knows(method: str) -> bool:
+            """The domain has its own method, not that of the base, which knows nothing."""
+            own = getattr(domain, method, None)
+            return own is not None and own.__func__ is not getattr(Domain, method).__func__
+
+        known = {
+            "classifier": bool(self.classifier_uri),
+            "judge": bool(self.judge_uri),
+            "attributes": bool(self.attributes_uri),
+            "truth": knows("truth") and self.classifier_uri in ("", domain.classifier if domain else ""),
+            "factors": knows("read_factors"),
+            "region": self.regions,
+            "several": self.several,
+            "weights": True,  # each metric looks for its own files,
+            "features": True,  # and for its own extractor
+        }
+        return frozenset(word for word, there in known.items() if there)
+
+    def advice(self, word: str) -> str:
+        """What to do when a word is not given."""
+        return ADVICE.get(word, f"needs {word}")
+
+    def features(self, uri: str) -> Features:
+        """A feature extractor (core/classifiers/features.py), opened once."""
+        from counterlens.core.metrics.context import open_features
+
+        if uri not in self.extractors:
+            self.extractors[uri] = open_features(uri, self)
+        return self.extractors[uri]
+
+    def path(self, given: str, name: str) -> Path | None:
+        """The weights' path: a metric's own option, else ``weights[name]``; None when neither was given."""
+        text = given or self.weights.get(name, "")
+        return Path(text).expanduser() if text else None
+
+    def once(self, key: Any, make: Any) -> Any:
+        """``make()``, called once for a key."""
+        if key not in self.kept:
+            self.kept[key] = make()
+        return self.kept[key]

@@ -1,0 +1,1 @@
+"""What any piece is: options, needs and gives, the mini-language."""

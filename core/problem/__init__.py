@@ -1,0 +1,1 @@
+"""What a search solves: items, scene, method, plan."""

@@ -1,0 +1,1 @@
+"""How a method spends its evaluations."""

@@ -1,0 +1,1 @@
+"""Tiny pipelines and pairs for tests, ours and plugins'."""

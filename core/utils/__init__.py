@@ -1,0 +1,1 @@
+"""Whole files, digests, URIs, tensors on disk."""

@@ -1,0 +1,114 @@
+"""Weights from files: safetensors only, with one line for whatever is wrong with them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from counterlens.core.errors import MissingError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PROBE = 4096  # numbers of each weight that a fingerprint is made of
+PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt"}
+
+
+def refuse_pickle(path: Path) -> None:
+    """UsageError for a file whose loading may run code, with the command that converts it."""
+    if path.suffix.lower() not in PICKLES:
+        return
+    target, about = path.with_suffix(".safetensors").name, "{'arch': 'torchvision:resnet18', 'labels': 'cat,dog'}"
+    if path.name == "pytorch_model.bin":  # the names that transformers looks for
+        target, about = "model.safetensors", "{'format': 'pt'}"
+    raise UsageError(
+        f'{path} is a pickle and is not loaded, it may run code; convert it: python -c "import torch, '
+        f"safetensors.torch as s; d = torch.load('{path.name}', weights_only=True, map_location='cpu'); "
+        "d = d.get('state_dict', d); s.save_file({k: v.contiguous().clone() for k, v in d.items()}, "
+        f"'{target}', metadata={about})\""
+    )
+
+
+def existing(path: str | Path) -> Path:
+    """The path, which must be a file or folder that exists and is no pickle; MissingError or UsageError."""
+    path = Path(path).expanduser()
+    refuse_pickle(path)
+    if not path.exists():
+        raise MissingError(f"{path} does not exist: give the path of a .safetensors file or of a model folder")
+    return path
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(tensors, metadata) of a safetensors file; UsageError when it is truncated or something else."""
+    from safetensors import SafetensorError, safe_open
+
+    path = existing(path)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: give the path of a .safetensors file in it")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"{path} is not a whole safetensors file ({reason}): copy or save it again") from None
+
+
+def fill(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
+    """Load the tensors; UsageError with the first key that is missing, too much, or of another shape."""
+    expected = module.state_dict()
+    # the optional counter of batch norm is no weight; converters leave it out
+    missing = [key for key in expected if key not in tensors and not key.endswith("num_batches_tracked")]
+    extra = [key for key in tensors if key not in expected]
+    for what, keys in (("lacks", missing), ("has beyond the architecture", extra)):
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise UsageError(f"{path} {what} {keys[0]!r}{more}: is it another architecture?")
+    for key, tensor in tensors.items():
+        if tensor.shape != expected[key].shape:
+            raise UsageError(
+                f"{path}: {key!r} is {list(tensor.shape)}, the architecture has {list(expected[key].shape)}: "
+                "is the number of labels right?"
+            )
+    module.load_state_dict(tensors, strict=False)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """64 hex digits that tell a network from others: of evenly spaced numbers of every weight, so it is fast.
+
+    The same weights in another dtype are others where they were rounded.
+    """
+    total = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        flat = tensor.detach().flatten()
+        few = flat[:: max(1, len(flat) // PROBE)][:PROBE].float().cpu()
+        total.update(f"{name}{list(tensor.shape)}".encode() + few.numpy().tobytes())
+    return total.hexdigest()
+
+
+def value_of(text: Any) -> Any:
+    """A value of the metadata: JSON where it is JSON, a list where there are commas, else the text."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return [part.strip() for part in text.split(",")] if "," in text else text
+
+
+def labels_of(value: Any) -> tuple[str, ...]:
+    """Label names out of a list, ``a,b`` or ``{"0": "a", "1": "b"}``; UsageError for anything else."""
+    value = value_of(value)
+    try:
+        if isinstance(value, Mapping):
+            return tuple(str(value[key]) for key in sorted(value, key=int))
+        return (value,) if isinstance(value, str) else tuple(str(label) for label in value)
+    except (TypeError, ValueError):
+        raise UsageError(f"labels {value!r} must be a list of names") from None
+
+
+def labels_in(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """The label names that the metadata of a file gives; empty when it gives none."""
+    return labels_of(metadata["labels"]) if metadata.get("labels") else ()

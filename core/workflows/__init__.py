@@ -1,0 +1,1 @@
+"""What one verb of the command line does, without the terminal."""

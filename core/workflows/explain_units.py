@@ -1,0 +1,283 @@
+"""The work of ``counterlens neurons``: the data and networks it needs, and its sheets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from counterlens.cli import options, render
+from counterlens.cli.sheets import _show, write_rows
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from counterlens.cli.sheets import Row
+    from counterlens.core.classifiers.unit_table import UnitTable
+
+
+METHOD = "neuron"
+
+
+SILENT = "the unit is silent here, so it has no gradient: try a layer before its ReLU"
+
+
+class Room:
+    """Labelled images and the classifier that looks at them; with a pipeline of words, on loan until it closes."""
+
+    def __init__(self, data: str, classifier: str | None, batch: int = 16, device: str = "auto") -> None:
+        from counterlens.core.errors import UsageError
+        from counterlens.core.models.device import device_of
+        from counterlens.core.plugin.registry import open_classifier, open_dataset
+
+        self.registry, self.batch, self.device = options.registry(), batch, device_of(device)
+        self.data, self.dataset = data, open_dataset(self.registry, data)
+        uri = classifier or (self.domain.classifier if self.domain else "")
+        if not uri:
+            raise UsageError("which classifier? give --classifier URI, such as file:model.safetensors or timm:resnet18")
+        render.quieten()
+        self.classifier = open_classifier(self.registry, uri, self.device)
+        self.kept: dict[str, np.ndarray] = {}
+        self.stack = ExitStack()
+
+    def __enter__(self) -> Room:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.stack.close()
+
+    @property
+    def domain(self) -> Any:
+        """The embedded domain of the data, if it is one."""
+        from counterlens.core.utils.uri import parse_uri
+
+        uri = parse_uri(self.data)
+        return self.registry.domain(uri.path) if uri.scheme == "domain" else None
+
+    def pictures(self) -> Iterator[tuple[str, str, np.ndarray]]:
+        for example, pixels in self.dataset.pictures(notice=options.warn):
+            yield example.id, example.label, pixels
+
+    def table(self, layer: str) -> UnitTable:
+        from counterlens.core.classifiers.unit_table import measured
+
+        return measured(self.classifier, self.pictures(), layer, self.batch)
+
+    def picture(self, name: str) -> np.ndarray:
+        """One of the images again."""
+        if name not in self.kept:
+            (example,) = [e for e in self.dataset.examples if e.id == name]
+            self.kept[name] = example.read()
+        return self.kept[name]
+
+    def captions(self, names: Sequence[str], labels: Sequence[str], captioner: str | None) -> list[str]:
+        """Captions of some images: a captioner's, else the domain's own."""
+        from counterlens.core.errors import UsageError
+
+        if captioner:
+            piece = self.registry.make("captioner", captioner)
+            piece.check(())
+            found = piece.caption([self.picture(name) for name in names], labels, self.device)
+            return [text for text, _ in found]
+        if self.domain is None:
+            raise UsageError("what describes the images? give --captioner 'NAME k=v', or --words a,b,c")
+        places = [name.split(":") for name in names]
+        return [self.domain.sample(int(index), split).caption for _, split, index in places]
+
+    def pipeline(self, model: str) -> Any:
+        """A pipeline that is conditioned on words, on loan."""
+        return lent(self.stack, model, self.data if self.domain else "", self.device)
+
+
+def lent(stack: ExitStack, model: str, data: str, device: str) -> Any:
+    """The text-conditioned pipeline of ``model``, or of the domain; PlanError for one without words."""
+    from counterlens.core.engine.locate import model_of
+    from counterlens.core.models.pool import Key, Pool
+
+    registry = options.registry()
+    folder, family = model_of(registry, registry.make("editor", "toward"), model, data)
+    return stack.enter_context(Pool().lend(Key(folder, device=device), registry.family(family).load))
+
+
+def _tensor(pictures: Sequence[np.ndarray]) -> Tensor:
+    """[N,3,H,W] in [0,1]; pictures of other sizes are brought to the first one's."""
+    import torch
+    import torch.nn.functional as F
+
+    from counterlens.core.images.pixels import to_tensor
+
+    images = [to_tensor(picture)[None] / 2 + 0.5 for picture in pictures]
+    size = images[0].shape[-2:]
+    return torch.cat([F.interpolate(i, size, mode="bilinear", antialias=True, align_corners=False) for i in images])
+
+
+def named(room: Room, table: UnitTable, unit: int, **how: Any) -> list[dict[str, Any]]:
+    """The rows of one unit's words, the best first; and a sheet of what they look like."""
+    import torch
+
+    from counterlens.core.classifiers.unit_table import words_by_activation
+    from counterlens.core.classifiers.units import unit_activations
+    from counterlens.core.workflows.sample import generate
+
+    words = _words(room, table, unit, how)
+    pipeline, numbers = room.pipeline(how["model"]), list(range(how["count"]))
+    prompts = {word: how["prompt"].replace("{}", word) for word in words} | {"": ""}
+    combiner, values, pictures = room.registry.make("combiner", how["combiner"]), {}, {}
+    for word, prompt in prompts.items():
+        made = generate(pipeline, [prompt] * len(numbers), numbers, combiner, how["steps"], how["seed"], room.batch)
+        with torch.no_grad():
+            said = unit_activations(room.classifier, made.to(room.device), table.layer)[1][:, unit].cpu()
+        values[word], pictures[word] = said.tolist(), made
+    rows = words_by_activation(values)
+    for rank, row in enumerate((r for r in rows if r["word"]), 1):
+        row.update(unit=unit, rank=rank, captions=words[row["word"]])
+    for row in rows:
+        if not row["word"]:
+            row.update(unit=unit, rank=None, captions=None, word="(no words)")
+            pictures["(no words)"] = pictures.pop("")
+    sheet = [
+        (f"{row['word']}\n{row['activation']:.3g}", pictures[row["word"]], [""] * len(numbers), None)
+        for row in rows[:8]
+    ]
+    path = Path(how["out"]) / f"unit-{unit}-words.png"
+    write_rows(path, f"{table.layer}, unit {unit}: words by mean activation", sheet)
+    return [{**row, "layer": table.layer, "sheet": str(path)} for row in rows]
+
+
+def _words(room: Room, table: UnitTable, unit: int, how: dict[str, Any]) -> dict[str, int | None]:
+    """The words to try: {word: in how many captions}; UsageError when there are none."""
+    from counterlens.core.conditioning.class_names import candidates
+    from counterlens.core.conditioning.nouns import grammar
+    from counterlens.core.errors import UsageError
+
+    if how["words"]:
+        given: dict[str, int | None] = {word.strip().lower(): None for word in how["words"].split(",") if word.strip()}
+        if not given:
+            raise UsageError(f"--words {how['words']!r} has no word: write a,b,c")
+        return given
+    rows = table.top(unit, how["top"])
+    names, labels = [table.names[k] for k in rows], [table.labels[k] for k in rows]
+    captions, nouns = room.captions(names, labels, how["captioner"]), grammar()
+    if nouns.note:
+        options.warn(nouns.note)
+    found = dict(candidates(captions, nouns, how["least"], nouns=False)[: how["most"]])
+    if not found:
+        raise UsageError(
+            f"unit {unit}: no word is in {how['least']} captions of its top images; lower --least, or --words"
+        )
+    return found  # type: ignore[return-value]
+
+
+def changed(images: Sequence[str], signs: Sequence[str], meter: Any, **how: Any) -> list[dict[str, Any]]:
+    """Every picture with more or less of every unit: rows, and a sheet a unit."""
+    from counterlens.core.engine.session import Session
+    from counterlens.core.problem.method import Method
+
+    registry, out = options.registry(), Path(how.pop("out"))
+    units, layer, domain, count = how.pop("units"), how.pop("layer"), how.pop("domain", ""), how.pop("count", 0)
+    search = f"descent iterations={how.pop('iterations')} best=loss"
+    registry.entries["method"][METHOD] = Method(
+        name=METHOD, summary="More or less of a unit.", inverter="direct", search=search, prefers=("stable-diffusion",)
+    )
+    session = Session(registry)
+    if not images:
+        images = _made(session, out, domain, count, how)
+        how["classifier"] = how["classifier"] or (registry.domain(domain).classifier if domain else None)
+        how["model"] = how["model"] or (f"domain:{domain}/stable-diffusion" if domain else None)
+    rows = []
+    for unit in units:
+        found: dict[str, list[dict[str, Any]]] = {}
+        for sign in signs:
+            found[sign] = _walked(session, images, unit, layer, sign, out, meter, how)
+        rows += [row for sign in signs for row in found[sign]]
+        _show(session, found, unit, layer, out, how)
+    return rows
+
+
+def _made(session: Any, out: Path, domain: str, count: int, how: dict[str, Any]) -> tuple[str, ...]:
+    """Pictures of the prompt to begin with, written below ``out``."""
+    from PIL import Image
+
+    from counterlens.core.errors import UsageError
+    from counterlens.core.images.pixels import to_pixels
+    from counterlens.core.models.device import device_of
+    from counterlens.core.workflows.sample import generate
+
+    if not how["prompt"]:
+        raise UsageError("what are pictures made of? give --prompt 'a …', or IMAGEs to begin with")
+    if not how["model"] and not domain:
+        raise UsageError("which pipeline? give --model DIR, a hub id, or --domain NAME")
+    with ExitStack() as stack:
+        pipeline = lent(stack, how["model"] or "", f"domain:{domain}" if domain else "", device_of(how["device"]))
+        combiner = session.registry.make("combiner", "cfg scale=3")
+        made = generate(
+            pipeline, [how["prompt"]] * count, range(count), combiner, how["steps"], how["seed"], how["batch"]
+        )
+    paths = [out / "made" / f"{how['seed']}-{k}.png" for k in range(count)]
+    for path, picture in zip(paths, made, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(to_pixels(picture * 2 - 1)).save(path)
+    return tuple(map(str, paths))
+
+
+def _walked(
+    session: Any, images: Sequence[str], unit: int, layer: str, sign: str, out: Path, meter: Any, how: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """One unit one way: a row a picture, with the activation of the saved pictures before and after."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from counterlens.core.classifiers.units import unit_activations
+    from counterlens.core.engine.prepare import prepare
+    from counterlens.core.engine.request import Request
+
+    guidance = (f"neuron unit={unit} layer={layer} sign={sign}",)
+    prepared = prepare(Request(images=tuple(images), method=METHOD, guidance=guidance, **how), session.registry)
+    rows: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        classifier = session.classifier(stack, prepared.classifier, prepared.key.device)
+        for record in session.run(prepared, out / "runs", "missing", meter, meter.note):
+            row = {"image": record["image"], "unit": unit, "layer": layer, "sign": sign, "failure": record["failure"]}
+            if record["counterfactual"]:
+                after = Path(record["counterfactual"])
+                pair = _tensor(
+                    [np.asarray(Image.open(p).convert("RGB")) for p in (after.with_name("source.png"), after)]
+                )
+                with torch.no_grad():
+                    logits, said = unit_activations(classifier, pair.to(prepared.key.device), layer)
+                row |= {"before": round(float(said[0, unit]), 6), "after": round(float(said[1, unit]), 6)}
+                labels = [classifier.labels[int(k)] for k in logits.argmax(1)]
+                row |= {"class_before": labels[0], "class_after": labels[1], "l1": record["l1"], "picture": str(after)}
+                row["note"] = SILENT if sign == "plus" and row["before"] == row["after"] == 0 else ""
+                row["costs"] = {k: record[k] for k in ("unet_evaluations", "seconds") if k in record}
+            rows.append(row)
+    return rows
+
+
+def compared(room: Room, table: UnitTable, units: Sequence[int], count: int, path: Path) -> list[dict[str, Any]]:
+    """Rows: the mean activation of every unit on each unit's top images, then their correlation over all images."""
+    import torch
+
+    from counterlens.core.classifiers.unit_table import attribution
+
+    rows: list[dict[str, Any]] = []
+    sheet: list[Row] = []
+    for unit in units:
+        top = table.top(unit, count)
+        means = {f"unit {other}": round(float(table.values[top, other].mean()), 4) for other in units}
+        rows.append({"unit": unit, "on": "its top images", "images": [table.names[k] for k in top], **means})
+        images = _tensor([room.picture(table.names[k]) for k in top])
+        maps = attribution(room.classifier, images, unit, table.layer)
+        said = ["  ".join(f"{other}: {float(table.values[k, other]):.2g}" for other in units) for k in top]
+        sheet += [(f"top of {unit}", images, said, None), (f"{unit} looks at", images, [""] * len(top), maps)]
+    own = table.values[:, list(units)].double()
+    own = (own - own.mean(0)) / own.std(0, unbiased=False).clamp_min(1e-12)
+    together = torch.einsum("ni,nj->ij", own, own) / len(own)
+    for k, unit in enumerate(units):
+        numbers = {f"unit {other}": round(float(together[k, j]), 4) for j, other in enumerate(units)}
+        rows.append({"unit": unit, "on": "all images, correlation", "images": len(table.names), **numbers})
+    write_rows(path, f"{table.layer}: units {', '.join(map(str, units))}", sheet)
+    return [{**row, "layer": table.layer, "sheet": str(path)} for row in rows]

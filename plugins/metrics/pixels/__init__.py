@@ -1,0 +1,1 @@
+"""Metrics that are arithmetic on pixels."""

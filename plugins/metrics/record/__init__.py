@@ -1,0 +1,1 @@
+"""Metrics read off a record."""

@@ -1,0 +1,1 @@
+"""How ``train backbone`` makes a folder of pipelines."""

@@ -1,0 +1,160 @@
+"""What is to be seen of a training: held-out losses, curves, sheets of samples, and whether images were memorised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from counterlens.core.training import export, losses, networks
+from counterlens.core.training.fit import write_bytes
+from counterlens.core.training.tokenizer import token_ids
+
+if TYPE_CHECKING:
+    from counterlens.core.training.fit import Fit
+    from counterlens.plugins.trainers.backbones.run import Scratch
+
+HELD_BATCHES = 4
+SAMPLES = 16
+STEPS = 25
+
+
+class Preview:
+    """Called now and then with a run whose model holds the averaged weights."""
+
+    def __init__(self, scratch: Scratch, part: str, held_loss: losses.Loss) -> None:
+        self.scratch, self.part, self.held_loss = scratch, part, held_loss
+
+    def __call__(self, fit: Fit) -> None:
+        torch.manual_seed(1)  # always the same noises
+        losses_of = [float(self.held_loss(fit.model)) for _ in range(HELD_BATCHES)]
+        fit.held.append([float(fit.step), round(sum(losses_of) / len(losses_of), 5)])
+        folder = self.scratch.out / "progress"
+        write_bytes(folder / f"{self.part}-loss.png", curves(self.part, fit.losses, fit.held))
+        if self.part != "clip":
+            write_bytes(folder / f"{self.part}.png", png(self.images(fit.model)))
+
+    def images(self, model: Any) -> Tensor:
+        """Of an autoencoder held-out images and what comes back; of a U-Net samples."""
+        s = self.scratch
+        if self.part == "vae":
+            x = s.data.held[:SAMPLES].to(s.job.device)
+            return torch.cat([x, model.decode(model.encode(x).latent_dist.mean).sample]).float().cpu()
+        return samples(s, self.part, model, SAMPLES)
+
+
+@torch.no_grad()
+def samples(scratch: Scratch, kind: str, unet: Any, count: int, seed: int = 0) -> Tensor:
+    """Images [count,3,S,S] in [-1,1]: DDIM from noise; under held-out embeddings, or the classes' names, in turn."""
+    device, shape, levels = scratch.job.device, scratch.shape, networks.scheduler()
+    channels, side = (3, shape.pixels) if kind == "ddpm" else (shape.latent_channels, shape.latent_size)
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(count, channels, side, side, generator=g).to(device)
+    more = {} if kind == "ddpm" else _conditions(scratch, kind, count, device)
+    levels.set_timesteps(STEPS)
+    for t in levels.timesteps:
+        out = unet(x, t.to(device), **more).sample[:, :channels].float()
+        x = levels.step(out, t, x).prev_sample
+    return x.cpu() if kind == "ddpm" else _decoded(scratch, x)
+
+
+def _conditions(scratch: Scratch, kind: str, count: int, device: str) -> dict[str, Any]:
+    if kind == networks.TEXT:
+        tokenizer, encoder = export.load_text(scratch.out)
+        labels = scratch.data.labels
+        ids = token_ids(tokenizer, [f"a {labels[k % len(labels)]}" for k in range(count)])
+        return {"encoder_hidden_states": encoder(ids).last_hidden_state.to(device)}
+    held = scratch.data.held
+    images = held[torch.arange(count) % len(held)]
+    embeddings = export.embed_images(scratch.out, images).to(device)
+    return {"encoder_hidden_states": None, "added_cond_kwargs": {"image_embeds": embeddings}}
+
+
+def _decoded(scratch: Scratch, z: Tensor) -> Tensor:
+    from diffusers import AutoencoderKL
+
+    folder = scratch.out / "stable-diffusion" / "vae"
+    vae = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32).to(z.device)
+    return vae.decode(z / vae.config.scaling_factor).sample.cpu()
+
+
+@torch.no_grad()
+def memorised(scratch: Scratch, kind: str) -> dict[str, Any]:
+    """Distances from generated images to the nearest training image, against those of held-out images.
+
+    ``copies`` is the share of generated images nearer than all but a hundredth of the held-out ones, and than half of
+    their median: what is that near was learned by heart. The sheet shows each above its neighbour.
+    """
+    from diffusers import UNet2DConditionModel, UNet2DModel
+
+    cls = UNet2DModel if kind == "ddpm" else UNet2DConditionModel
+    unet = cls.from_pretrained(scratch.out / kind / "unet", torch_dtype=torch.float32).to(scratch.job.device).eval()
+    count = 2 * SAMPLES
+    made = samples(scratch, kind, unet, count, seed=1).clamp(-1, 1)
+    near, rows = nearest(made, scratch.data.train)
+    held, _ = nearest(scratch.data.held, scratch.data.train)
+    limit = min(float(held.quantile(0.01)), 0.5 * float(held.median()))
+    pairs = torch.cat([made, scratch.data.train[rows]])
+    write_bytes(scratch.out / "progress" / f"{kind}-nearest.png", png(pairs, columns=count // 2))
+    return {
+        "generated": count,
+        "nearest_training_image": round(float(near.median()), 4),
+        "of_held_out_images": round(float(held.median()), 4),
+        "copies": round(float((near < limit).float().mean()), 4),
+    }
+
+
+def nearest(images: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
+    """Root mean squared distance [N] to the nearest training image at 32 pixels a side, in [0,2], and its row."""
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    a, b = (adaptive_avg_pool2d(x, 32).flatten(1) for x in (images, train))
+    found = (torch.cdist(a, b) / a.shape[1] ** 0.5).min(1)
+    return found.values, found.indices
+
+
+def png(images: Tensor, columns: int = 8) -> bytes:
+    """A contact sheet of images [N,3,S,S] in [-1,1]."""
+    import io
+
+    from PIL import Image
+
+    n, _, side, _ = images.shape
+    zoom, columns = max(1, 96 // side), min(columns, n)
+    rows = -(-n // columns)
+    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    grid = np.zeros((rows * side, columns * side, 3), np.uint8)
+    for k, picture in enumerate(pixels):
+        top, left = k // columns * side, k % columns * side
+        grid[top : top + side, left : left + side] = picture
+    sheet, out = Image.fromarray(grid), io.BytesIO()
+    sheet.resize((sheet.width * zoom, sheet.height * zoom), Image.Resampling.NEAREST).save(out, "PNG")
+    return out.getvalue()
+
+
+def curves(name: str, train: list[list[float]], held: list[list[float]]) -> bytes:
+    """The losses over the steps as a picture."""
+    import io
+
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for label, rows in (("training", train), ("held out", held)):
+        if rows:
+            axes.plot(*zip(*rows, strict=True), label=label, marker="o" if label == "held out" else "")
+    axes.set(xlabel="step", ylabel="loss", title=name, yscale="log")
+    axes.legend()
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=110)
+    return out.getvalue()
+
+
+def short(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What is printed of a part."""
+    keys = ("steps", "parameters", "seconds", "final_loss")
+    held = record["held_out_losses"]
+    return {**{key: record[key] for key in keys}, "held_out_loss": held[-1][1] if held else None}

@@ -1,0 +1,1 @@
+"""How networks are fitted to labelled images."""
