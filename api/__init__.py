@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from counterlens.core.classifiers.classifier import Classifier, Contract
+    from counterlens.core.classifiers.classifier import Classifier
+    from counterlens.core.classifiers.preprocessing import Preprocessing
     from counterlens.core.conditioning.captioner import Captioner
+    from counterlens.core.conditioning.directions import Direction
     from counterlens.core.data.domain import Domain, Sample
     from counterlens.core.diffusion.levels import Estimate
     from counterlens.core.diffusion.step import Step
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from counterlens.core.engine.request import Request
     from counterlens.core.engine.session import Session, explain
     from counterlens.core.errors import CounterlensError, MissingError, PlanError, RunFailed, UsageError
+    from counterlens.core.h_space.finder import Finder
+    from counterlens.core.h_space.shifts import Shift, ShiftBank
     from counterlens.core.metrics.metric import (
         CounterfactualPair,
         ImageMetric,
@@ -36,38 +40,70 @@ if TYPE_CHECKING:
     from counterlens.core.problem.problem import Problem
     from counterlens.core.problem.scene import Scene
     from counterlens.core.problem.view import View
+    from counterlens.core.training.trainer import Trainer
 
 __version__ = "0.1.0"
 
+# Where the public names live, below counterlens.core.
 _HOMES = {
-    "classifier": ("Classifier", "Contract"),
-    "domain": ("Domain", "Sample"),
-    "engine": ("Session", "explain"),
-    "errors": ("CounterlensError", "MissingError", "PlanError", "RunFailed", "UsageError"),
-    "family": ("Family",),
-    "hookspecs": ("hookimpl",),
-    "levels": ("Estimate",),
-    "methods": ("Method",),
-    "metrics": ("ImageMetric", "CounterfactualPair", "PictureMetric", "RecordMetric", "SetMetric"),
-    "network": ("Step",),
-    "pieces": (
-        "Captioner",
+    "classifiers.classifier": ("Classifier",),
+    "classifiers.preprocessing": ("Preprocessing",),
+    "conditioning.captioner": ("Captioner",),
+    "conditioning.directions": ("Direction",),
+    "data.domain": (
+        "Domain",
+        "Sample",
+    ),
+    "diffusion.levels": ("Estimate",),
+    "diffusion.step": ("Step",),
+    "engine.prepare": ("prepare",),
+    "engine.request": ("Request",),
+    "engine.session": (
+        "Session",
+        "explain",
+    ),
+    "errors": (
+        "CounterlensError",
+        "MissingError",
+        "PlanError",
+        "RunFailed",
+        "UsageError",
+    ),
+    "h_space.finder": ("Finder",),
+    "h_space.shifts": (
+        "Shift",
+        "ShiftBank",
+    ),
+    "metrics.metric": (
+        "CounterfactualPair",
+        "ImageMetric",
+        "Metric",
+        "PictureMetric",
+        "RecordMetric",
+        "SetMetric",
+    ),
+    "models.family": ("Family",),
+    "models.pipeline": ("Pipeline",),
+    "models.pool": ("Pool",),
+    "plugin.hookspecs": ("hookimpl",),
+    "plugin.registry": (
+        "Registry",
+        "load_registry",
+    ),
+    "problem.masker": ("Masker",),
+    "problem.method": ("Method",),
+    "problem.method_pieces": (
         "Combiner",
         "Editor",
         "Guidance",
         "Inverter",
-        "Masker",
-        "Metric",
         "Regularizer",
         "Search",
     ),
-    "pipeline": ("Pipeline",),
-    "pool": ("Pool",),
-    "prepare": ("prepare",),
-    "problem": ("Problem", "View"),
-    "registry": ("Registry", "load"),
-    "request": ("Request",),
-    "types": ("Scene",),
+    "problem.problem": ("Problem",),
+    "problem.scene": ("Scene",),
+    "problem.view": ("View",),
+    "training.trainer": ("Trainer",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -75,12 +111,14 @@ __all__ = [
     "Captioner",
     "Classifier",
     "Combiner",
-    "Contract",
+    "CounterfactualPair",
     "CounterlensError",
+    "Direction",
     "Domain",
     "Editor",
     "Estimate",
     "Family",
+    "Finder",
     "Guidance",
     "ImageMetric",
     "Inverter",
@@ -88,11 +126,11 @@ __all__ = [
     "Method",
     "Metric",
     "MissingError",
-    "CounterfactualPair",
     "PictureMetric",
     "Pipeline",
     "PlanError",
     "Pool",
+    "Preprocessing",
     "Problem",
     "RecordMetric",
     "Registry",
@@ -104,12 +142,15 @@ __all__ = [
     "Search",
     "Session",
     "SetMetric",
+    "Shift",
+    "ShiftBank",
     "Step",
+    "Trainer",
     "UsageError",
     "View",
     "explain",
     "hookimpl",
-    "load",
+    "load_registry",
     "prepare",
 ]
 

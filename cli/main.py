@@ -16,27 +16,28 @@ from counterlens import __version__
 from counterlens.cli.options import registry, warn
 from counterlens.core.errors import CounterlensError
 
-VERBS = (
-    "demo",
-    "explain",
-    "fan",
-    "invert",
-    "disagree",
-    "bench",
-    "tune",
-    "train",
-    "data",
-    "caption",
-    "neurons",
-    "directions",
-    "methods",
-    "pieces",
-    "plugins",
-    "models",
-    "domains",
-    "runs",
-    "doctor",
-)
+# Every verb and noun, in the order of the help, with the folder of its module.
+VERBS = {
+    "demo": "commands",
+    "explain": "commands",
+    "fan": "commands",
+    "invert": "commands",
+    "disagree": "commands",
+    "bench": "commands",
+    "tune": "commands",
+    "train": "commands",
+    "data": "commands",
+    "caption": "commands",
+    "neurons": "nouns",
+    "directions": "nouns",
+    "methods": "nouns",
+    "pieces": "nouns",
+    "plugins": "nouns",
+    "models": "nouns",
+    "domains": "nouns",
+    "runs": "nouns",
+    "doctor": "commands",
+}
 INTERRUPTED = 130
 
 
@@ -46,11 +47,11 @@ class Verbs(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         if _strangers():
             self.add_from_plugins()
-        return [*VERBS, *sorted(self.commands.keys() - set(VERBS))]
+        return [*VERBS, *sorted(self.commands.keys() - VERBS.keys())]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in VERBS:
-            return getattr(importlib.import_module(f"counterlens.cli.{name}"), name)
+            return getattr(importlib.import_module(f"counterlens.cli.{VERBS[name]}.{name}"), name)
         if name not in self.commands:
             self.add_from_plugins()
         return self.commands.get(name)

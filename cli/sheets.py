@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from counterlens.cli import options
-from counterlens.core.workflows.explain_units import _tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.classifiers.unit_table import UnitTable
     from counterlens.core.h_space.apply import Cell
     from counterlens.core.problem.problem import Problem
-    from counterlens.core.workflows.explain_units import (
-        Room,
-    )
+    from counterlens.core.workflows.explain_units import Sheet
     from counterlens.core.workflows.strength_fan import Fan
 
 
-Row = tuple[str, "Tensor", Sequence[str], "Tensor | None"]  # title, [N,3,H,W] in [0,1], words, [N,1,H,W] in [0,1]
-
-
-def write_rows(path: Path, title: str, rows: Sequence[Row]) -> None:
+def write_sheet(path: Path, sheet: Sheet) -> None:
     """A row of pictures each; a map is laid over its picture, which is greyed so that the map shows."""
     from matplotlib.figure import Figure
 
-    columns = max(len(images) for _, images, _, _ in rows)
+    rows = sheet.rows
+    columns = max(len(row.images) for row in rows)
     figure = Figure(figsize=(1.3 * columns + 0.9, 1.55 * len(rows) + 0.3), dpi=120, layout="constrained")
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(sheet.title, fontsize=9)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for line, (name, images, words, maps) in zip(axes, rows, strict=True):
         for k, axis in enumerate(line):
@@ -55,58 +46,6 @@ def _draw(axis: Any, image: Tensor, words: str, change: Tensor | None) -> None:
         )
     if words:
         axis.set_xlabel(words, fontsize=6)
-
-
-def write_top(path: Path, room: Room, table: UnitTable, unit: int, count: int) -> None:
-    """The top images of a unit above, and where it looks in them below."""
-    from counterlens.core.classifiers.unit_table import attribution
-
-    rows = table.top(unit, count)
-    images = _tensor([room.picture(table.names[k]) for k in rows])
-    maps = attribution(room.classifier, images, unit, table.layer)
-    said = [f"{table.labels[k]}\na = {float(table.values[k, unit]):.3g}" for k in rows]
-    write_rows(
-        path,
-        f"{table.layer}, unit {unit}",
-        [("top images", images, said, None), ("looks at", images, [""] * len(rows), maps)],
-    )
-
-
-def _show(
-    session: Any, found: dict[str, list[dict[str, Any]]], unit: int, layer: str, out: Path, how: dict[str, Any]
-) -> None:
-    """A sheet: less, the picture itself, more; and where the unit looks in each."""
-    import numpy as np
-    from PIL import Image
-
-    from counterlens.core.classifiers.unit_table import attribution
-    from counterlens.core.models.device import device_of
-
-    done = [[row for row in rows if row.get("picture")] for rows in found.values()]
-    if not done or not done[0]:
-        return
-    uri = how["classifier"] or options.registry().domain(done[0][0]["image"].split(":")[0]).classifier
-    sheet: list[Row] = []
-
-    def add(title: str, paths: list[Path], said: list[str]) -> None:
-        images = _tensor([np.asarray(Image.open(path).convert("RGB")) for path in paths])
-        sheet.append((title, images, said, None))
-        sheet.append(("looks at", images, [""] * len(paths), attribution(classifier, images, unit, layer)))
-
-    with ExitStack() as stack:
-        classifier = session.classifier(stack, uri, device_of(how["device"]))
-        for sign, rows in sorted(zip(found, done, strict=True)):  # minus, plus
-            pictures = [Path(row["picture"]) for row in rows]
-            if len(sheet) < 2 and sign == "plus":
-                add("picture", [p.with_name("source.png") for p in pictures], _said(rows, "before"))
-            add({"minus": "less", "plus": "more"}[sign], pictures, _said(rows, "after"))
-            if sign == "minus":
-                add("picture", [p.with_name("source.png") for p in pictures], _said(rows, "before"))
-        write_rows(out / f"unit-{unit}-{'-'.join(found)}.png", f"{layer}, unit {unit}", sheet)
-
-
-def _said(rows: Sequence[dict[str, Any]], when: str) -> list[str]:
-    return [f"{row[f'class_{when}']}\na = {row[when]:.3g}" for row in rows]
 
 
 def write_fan(out: Path, made: Fan, problem: Problem, rows: list[dict[str, Any]]) -> None:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from counterlens.core.errors import MissingError
 from counterlens.core.metrics.context import Context
-from counterlens.core.metrics.evaluate import column_table as columns
-from counterlens.core.metrics.evaluate import unavailable
+from counterlens.core.metrics.evaluate import column_table, unavailable
 
 if TYPE_CHECKING:
     from counterlens.benchmarks.protocol.protocol import Protocol
@@ -59,5 +58,5 @@ def checked(suite: Suite, registry: Registry, skip_unavailable: bool) -> tuple[S
         raise MissingError(f"metrics that cannot run: {listed} (or leave them out with --skip-unavailable)")
     written = protocol.metrics or tuple(metric.name for metric in chosen)
     kept = tuple(text for text in written if text.split()[0] not in lacking)
-    columns([metric for metric in chosen if metric.name not in lacking], about)  # no two may write one column
+    column_table([metric for metric in chosen if metric.name not in lacking], about)  # no two may write one column
     return suite.with_(metrics=kept), [f"left out: {name}: {why}" for name, why in lacking.items()]

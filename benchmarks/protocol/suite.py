@@ -15,7 +15,7 @@ from counterlens.core.utils.digest import file_sha256
 from counterlens.core.utils.files import cache_folder
 from counterlens.core.utils.uri import parse_uri
 
-FOLDER = Path(__file__).parent / "suites"
+FOLDER = Path(__file__).parent.parent / "suites"
 CONTROLS = ("identity", "reconstruct", "random", "pgd", "nearest-real", "real")
 
 

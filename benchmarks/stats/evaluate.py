@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from counterlens.benchmarks.protocol.data import asked_of, open_data
 from counterlens.benchmarks.protocol.metrics import context, metrics
 from counterlens.benchmarks.stats import estimates
-from counterlens.core.metrics.evaluate import column_table as columns
-from counterlens.core.metrics.evaluate import evaluate
+from counterlens.core.metrics.evaluate import column_table, evaluate
 from counterlens.core.metrics.metric import CounterfactualPair
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def measured(
     ``draws``: which rows are further draws of which; their pictures go beside those of the row itself.
     """
     chosen, about = metrics(protocol, registry), context(protocol, registry, device)
-    known = columns(chosen, about)
+    known = column_table(chosen, about)
     data = open_data(protocol.data, registry)
     sources = [_tensor(asked_of(data, job, protocol).picture.pixels) for job in jobs]
     known_of = _known if any(metric.wanted() & {"truth", "factors"} for metric in chosen) else _nothing

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from counterlens.cli import options, render
+
+if TYPE_CHECKING:
+    from counterlens.core.workflows.explain_units import UnitStudy
 
 UNIT = click.option("--unit", "units", type=click.IntRange(0), multiple=True, required=True, help="Unit; repeat.")
 LAYER = click.option(
@@ -49,17 +52,17 @@ def activations(
 
     Writes activations.safetensors (all images, all units) and, for units that are named, a sheet each.
     """
-    from counterlens.cli.sheets import write_top
+    from counterlens.cli.sheets import write_sheet
     from counterlens.core.workflows import explain_units as work
 
-    with work.Room(data, classifier, **how) as room:
-        table = room.table(layer)
+    with _study(data, classifier, **how) as study:
+        table = study.table(layer)
         table.check(units)
         table.save(Path(out) / "activations.safetensors")
         rows = [table.summary(unit, top) for unit in units or range(table.values.shape[1])]
         for unit in units:
             path = Path(out) / f"unit-{unit}.png"
-            write_top(path, room, table, unit, top)
+            write_sheet(path, work.top_sheet(study, table, unit, top))
             rows[units.index(unit)]["sheet"] = str(path)
     columns = ("unit", "mean", "std", "max", "class", "class_mean", *(("sheet",) if units else ()))
     render.rows(rows, columns, as_json)
@@ -92,14 +95,19 @@ def name(data: str, units: tuple[int, ...], classifier: str | None, as_json: boo
 
     Every word is drawn from the same noises, so that words are compared; the empty prompt is the row to compare with.
     """
+    from counterlens.cli.sheets import write_sheet
     from counterlens.core.workflows import explain_units as work
 
     rows = []
-    with work.Room(data, classifier, batch=how.pop("batch"), device=how.pop("device")) as room, render.progress(quiet):
-        table = room.table(how.pop("layer"))
+    batch, device, out = how.pop("batch"), how.pop("device"), Path(how.pop("out"))
+    with _study(data, classifier, batch=batch, device=device) as study, render.progress(quiet):
+        table = study.table(how.pop("layer"))
         table.check(units)
         for unit in units:
-            rows += work.named(room, table, unit, **how)
+            found, sheet = work.name_unit(study, table, unit, **how)
+            path = out / f"unit-{unit}-words.png"
+            write_sheet(path, sheet)
+            rows += [{**row, "sheet": str(path)} for row in found]
     render.rows(rows, ("unit", "rank", "word", "captions", "activation", "std", "n"), as_json)
 
 
@@ -174,12 +182,23 @@ def counterfactual(images: tuple[str, ...], sign: str, as_json: bool, quiet: boo
     render.rows(_changed(images, signs, quiet, **how), SHOWN, as_json)
 
 
+def _study(data: str, classifier: str | None, **how: Any) -> UnitStudy:
+    from counterlens.core.workflows.explain_units import UnitStudy
+
+    render.quieten()
+    return UnitStudy(options.registry(), data, classifier, notice=options.warn, **how)
+
+
 def _changed(images: Sequence[str], signs: Sequence[str], quiet: bool, **how: Any) -> list[dict[str, Any]]:
+    from counterlens.cli.sheets import write_sheet
     from counterlens.core.workflows import explain_units as work
 
     render.quieten()
     with render.progress(quiet) as meter:
-        return work.changed(images, signs, meter, **how)
+        rows, sheets = work.change_units(options.registry(), images, signs, meter, **how)
+    for name, sheet in sheets.items():
+        write_sheet(Path(how["out"]) / name, sheet)
+    return rows
 
 
 @neurons.command()
@@ -196,14 +215,18 @@ def compare(
     data: str, layer: str, units: tuple[int, ...], classifier: str | None, top: int, out: str, as_json: bool, **how: Any
 ) -> None:
     """Units side by side: the activation of each on the top images of all, and how they go together over DATA."""
+    from counterlens.cli.sheets import write_sheet
     from counterlens.core.errors import UsageError
     from counterlens.core.workflows import explain_units as work
 
     if len(set(units)) < 2:
         raise UsageError("compare needs two units at least: repeat --unit")
-    with work.Room(data, classifier, **how) as room:
-        table = room.table(layer)
+    with _study(data, classifier, **how) as study:
+        table = study.table(layer)
         table.check(units)
-        rows = work.compared(room, table, list(dict.fromkeys(units)), top, Path(out) / "compare.png")
+        found, sheet = work.compare_units(study, table, list(dict.fromkeys(units)), top)
+    path = Path(out) / "compare.png"
+    write_sheet(path, sheet)
+    rows = [{**row, "sheet": str(path)} for row in found]
     columns = ("unit", "on", *(f"unit {unit}" for unit in dict.fromkeys(units)))
     render.rows(rows, columns, as_json)

@@ -15,13 +15,7 @@ from counterlens.core.classifiers.preprocessing import closest
 from counterlens.core.errors import PlanError, UsageError, unknown
 
 if TYPE_CHECKING:
-    from counterlens.core.classifiers.accuracy import Accuracy
-    from counterlens.core.classifiers.preprocessing import Preprocessing, distinct
-    from counterlens.core.plugin.registry import open_classifier
-
-
-__all__ = ["Accuracy", "Classifier", "Preprocessing", "check", "distinct", "measure", "open_classifier"]
-
+    from counterlens.core.classifiers.preprocessing import Preprocessing
 
 TINY = 1e-12  # the least probability whose logarithm is taken
 

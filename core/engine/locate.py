@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from counterlens.core.errors import PlanError, UsageError, unknown
 from counterlens.core.models.folder import pipelines_in
 from counterlens.core.problem.plan import plan, serves
-from counterlens.core.training.trainer import _words
 from counterlens.core.utils.uri import parse_uri
 
 if TYPE_CHECKING:

@@ -84,8 +84,8 @@ def gather(request: Request, registry: Registry, notice: Callable[[str], None] =
 
 def _asked(name: str, registry: Registry, notice: Callable[[str], None]) -> Iterator[SourceImage]:
     from counterlens.core.data.dataset import is_data
-    from counterlens.core.images import load as images
     from counterlens.core.images.fit import Picture
+    from counterlens.core.images.load import load_picture
     from counterlens.core.plugin.registry import open_dataset
 
     match = DOMAIN_IMAGE.match(name)
@@ -96,7 +96,7 @@ def _asked(name: str, registry: Registry, notice: Callable[[str], None]) -> Iter
             decoded = example.digest if example.decode else None
             yield SourceImage(name=example.id, picture=Picture(pixels), label=example.label, decoded=decoded)
     else:
-        yield SourceImage(name=name, picture=images.load_picture(Path(name)), label=Path(name).resolve().parent.name)
+        yield SourceImage(name=name, picture=load_picture(Path(name)), label=Path(name).resolve().parent.name)
 
 
 def _of_domain(name: str, domain: type[Domain], index: int) -> SourceImage:

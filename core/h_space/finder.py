@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Finder(Piece):
-    """Finds directions in a U-Net's activations (shifts, core/h_space/shifts.py); its fields are options of ``directions find``.
+    """Finds directions in a U-Net's activations (shifts.py); its fields are options of ``directions find``.
 
     ``per_image``: it works along the trajectory of images that are named (``--image``), not over many samples.
     """

@@ -1,4 +1,4 @@
-"""How metrics are written and asked: ``CounterfactualPair``, ``Column``, the bases, ``unavailable``, ``evaluate``, ``evaluate_sets``.
+"""How metrics are written: ``CounterfactualPair``, ``Column`` and the bases; how they are asked is in evaluate.py.
 
 A metric of scope ``image`` says a number about each pair; one of scope ``set`` says a number about many pictures at
 once, out of a state that can be gathered in parts and merged. Three answers are kept apart, for nothing is dropped

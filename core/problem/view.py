@@ -66,7 +66,7 @@ class View:
         return self.heard[layer]
 
     def cropped(self, count: int, side: int, power: float = 0.3, noise: float = 0.0) -> Tensor:
-        """[B·count,3,side,side]: random crops of ``shown``, ``count`` of an image after another; see core/images/random_crops.py."""
+        """[B·count,3,side,side]: random crops of ``shown``, ``count`` an image (images/random_crops.py)."""
         from counterlens.core.images.random_crops import crops
 
         seeds = [(seed * 1_000_003 + (self.draw or 0)) % 2**63 for seed in self.scene.seeds]

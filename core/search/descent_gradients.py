@@ -66,7 +66,7 @@ def by_shortcut(
     number: int,
     final: bool,
 ) -> Ends:
-    """The gradient through the linear recursion alone, and every question's own; see core/search/shortcut_gradient.py."""
+    """The gradient through the linear recursion alone, and every question's own; see shortcut_gradient.py."""
     recorder = like(AnswerRecorder, problem.scene.net)
     with torch.no_grad():
         frames = list(_on(problem, recorder).frames(inversion, [moved]))

@@ -1,48 +1,65 @@
-"""The work of ``counterlens neurons``: the data and networks it needs, and its sheets."""
+"""What ``counterlens neurons`` does: units of a classifier, named by words and driven up or down."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from counterlens.cli import options, render
-from counterlens.cli.sheets import _show, write_rows
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from counterlens.cli.sheets import Row
     from counterlens.core.classifiers.unit_table import UnitTable
-
+    from counterlens.core.plugin.registry import Registry
 
 METHOD = "neuron"
-
-
 SILENT = "the unit is silent here, so it has no gradient: try a layer before its ReLU"
 
 
-class Room:
+class SheetRow(NamedTuple):
+    """A row of pictures ``images`` [N,3,H,W] in [0,1], with words below each and maps [N,1,H,W] in [0,1] over them."""
+
+    title: str
+    images: Tensor
+    words: Sequence[str]
+    maps: Tensor | None = None
+
+
+class Sheet(NamedTuple):
+    """Rows of pictures to be drawn below one title."""
+
+    title: str
+    rows: Sequence[SheetRow]
+
+
+class UnitStudy:
     """Labelled images and the classifier that looks at them; with a pipeline of words, on loan until it closes."""
 
-    def __init__(self, data: str, classifier: str | None, batch: int = 16, device: str = "auto") -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        data: str,
+        classifier: str | None,
+        batch: int = 16,
+        device: str = "auto",
+        notice: Callable[[str], None] = lambda _: None,
+    ) -> None:
         from counterlens.core.errors import UsageError
         from counterlens.core.models.device import device_of
         from counterlens.core.plugin.registry import open_classifier, open_dataset
 
-        self.registry, self.batch, self.device = options.registry(), batch, device_of(device)
+        self.registry, self.batch, self.device, self.notice = registry, batch, device_of(device), notice
         self.data, self.dataset = data, open_dataset(self.registry, data)
         uri = classifier or (self.domain.classifier if self.domain else "")
         if not uri:
             raise UsageError("which classifier? give --classifier URI, such as file:model.safetensors or timm:resnet18")
-        render.quieten()
         self.classifier = open_classifier(self.registry, uri, self.device)
         self.kept: dict[str, np.ndarray] = {}
         self.stack = ExitStack()
 
-    def __enter__(self) -> Room:
+    def __enter__(self) -> UnitStudy:
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -57,7 +74,7 @@ class Room:
         return self.registry.domain(uri.path) if uri.scheme == "domain" else None
 
     def pictures(self) -> Iterator[tuple[str, str, np.ndarray]]:
-        for example, pixels in self.dataset.pictures(notice=options.warn):
+        for example, pixels in self.dataset.pictures(notice=self.notice):
             yield example.id, example.label, pixels
 
     def table(self, layer: str) -> UnitTable:
@@ -88,15 +105,14 @@ class Room:
 
     def pipeline(self, model: str) -> Any:
         """A pipeline that is conditioned on words, on loan."""
-        return lent(self.stack, model, self.data if self.domain else "", self.device)
+        return lent(self.registry, self.stack, model, self.data if self.domain else "", self.device)
 
 
-def lent(stack: ExitStack, model: str, data: str, device: str) -> Any:
+def lent(registry: Registry, stack: ExitStack, model: str, data: str, device: str) -> Any:
     """The text-conditioned pipeline of ``model``, or of the domain; PlanError for one without words."""
     from counterlens.core.engine.locate import model_of
     from counterlens.core.models.pool import Key, Pool
 
-    registry = options.registry()
     folder, family = model_of(registry, registry.make("editor", "toward"), model, data)
     return stack.enter_context(Pool().lend(Key(folder, device=device), registry.family(family).load))
 
@@ -113,7 +129,19 @@ def _tensor(pictures: Sequence[np.ndarray]) -> Tensor:
     return torch.cat([F.interpolate(i, size, mode="bilinear", antialias=True, align_corners=False) for i in images])
 
 
-def named(room: Room, table: UnitTable, unit: int, **how: Any) -> list[dict[str, Any]]:
+def top_sheet(study: UnitStudy, table: UnitTable, unit: int, count: int) -> Sheet:
+    """The top images of a unit above, and where it looks in them below."""
+    from counterlens.core.classifiers.unit_table import attribution
+
+    rows = table.top(unit, count)
+    images = _tensor([study.picture(table.names[k]) for k in rows])
+    maps = attribution(study.classifier, images, unit, table.layer)
+    said = [f"{table.labels[k]}\na = {float(table.values[k, unit]):.3g}" for k in rows]
+    looks = SheetRow("looks at", images, [""] * len(rows), maps)
+    return Sheet(f"{table.layer}, unit {unit}", [SheetRow("top images", images, said), looks])
+
+
+def name_unit(study: UnitStudy, table: UnitTable, unit: int, **how: Any) -> tuple[list[dict[str, Any]], Sheet]:
     """The rows of one unit's words, the best first; and a sheet of what they look like."""
     import torch
 
@@ -121,14 +149,14 @@ def named(room: Room, table: UnitTable, unit: int, **how: Any) -> list[dict[str,
     from counterlens.core.classifiers.units import unit_activations
     from counterlens.core.workflows.sample import generate
 
-    words = _words(room, table, unit, how)
-    pipeline, numbers = room.pipeline(how["model"]), list(range(how["count"]))
+    words = _words(study, table, unit, how)
+    pipeline, numbers = study.pipeline(how["model"]), list(range(how["count"]))
     prompts = {word: how["prompt"].replace("{}", word) for word in words} | {"": ""}
-    combiner, values, pictures = room.registry.make("combiner", how["combiner"]), {}, {}
+    combiner, values, pictures = study.registry.make("combiner", how["combiner"]), {}, {}
     for word, prompt in prompts.items():
-        made = generate(pipeline, [prompt] * len(numbers), numbers, combiner, how["steps"], how["seed"], room.batch)
+        made = generate(pipeline, [prompt] * len(numbers), numbers, combiner, how["steps"], how["seed"], study.batch)
         with torch.no_grad():
-            said = unit_activations(room.classifier, made.to(room.device), table.layer)[1][:, unit].cpu()
+            said = unit_activations(study.classifier, made.to(study.device), table.layer)[1][:, unit].cpu()
         values[word], pictures[word] = said.tolist(), made
     rows = words_by_activation(values)
     for rank, row in enumerate((r for r in rows if r["word"]), 1):
@@ -138,15 +166,14 @@ def named(room: Room, table: UnitTable, unit: int, **how: Any) -> list[dict[str,
             row.update(unit=unit, rank=None, captions=None, word="(no words)")
             pictures["(no words)"] = pictures.pop("")
     sheet = [
-        (f"{row['word']}\n{row['activation']:.3g}", pictures[row["word"]], [""] * len(numbers), None)
+        SheetRow(f"{row['word']}\n{row['activation']:.3g}", pictures[row["word"]], [""] * len(numbers))
         for row in rows[:8]
     ]
-    path = Path(how["out"]) / f"unit-{unit}-words.png"
-    write_rows(path, f"{table.layer}, unit {unit}: words by mean activation", sheet)
-    return [{**row, "layer": table.layer, "sheet": str(path)} for row in rows]
+    title = f"{table.layer}, unit {unit}: words by mean activation"
+    return [{**row, "layer": table.layer} for row in rows], Sheet(title, sheet)
 
 
-def _words(room: Room, table: UnitTable, unit: int, how: dict[str, Any]) -> dict[str, int | None]:
+def _words(study: UnitStudy, table: UnitTable, unit: int, how: dict[str, Any]) -> dict[str, int | None]:
     """The words to try: {word: in how many captions}; UsageError when there are none."""
     from counterlens.core.conditioning.class_names import candidates
     from counterlens.core.conditioning.nouns import grammar
@@ -159,9 +186,9 @@ def _words(room: Room, table: UnitTable, unit: int, how: dict[str, Any]) -> dict
         return given
     rows = table.top(unit, how["top"])
     names, labels = [table.names[k] for k in rows], [table.labels[k] for k in rows]
-    captions, nouns = room.captions(names, labels, how["captioner"]), grammar()
+    captions, nouns = study.captions(names, labels, how["captioner"]), grammar()
     if nouns.note:
-        options.warn(nouns.note)
+        study.notice(nouns.note)
     found = dict(candidates(captions, nouns, how["least"], nouns=False)[: how["most"]])
     if not found:
         raise UsageError(
@@ -170,12 +197,14 @@ def _words(room: Room, table: UnitTable, unit: int, how: dict[str, Any]) -> dict
     return found  # type: ignore[return-value]
 
 
-def changed(images: Sequence[str], signs: Sequence[str], meter: Any, **how: Any) -> list[dict[str, Any]]:
-    """Every picture with more or less of every unit: rows, and a sheet a unit."""
+def change_units(
+    registry: Registry, images: Sequence[str], signs: Sequence[str], meter: Any, **how: Any
+) -> tuple[list[dict[str, Any]], dict[str, Sheet]]:
+    """Every picture with more or less of every unit: rows, and a sheet a unit by the name of its file."""
     from counterlens.core.engine.session import Session
     from counterlens.core.problem.method import Method
 
-    registry, out = options.registry(), Path(how.pop("out"))
+    out = Path(how.pop("out"))
     units, layer, domain, count = how.pop("units"), how.pop("layer"), how.pop("domain", ""), how.pop("count", 0)
     search = f"descent iterations={how.pop('iterations')} best=loss"
     registry.entries["method"][METHOD] = Method(
@@ -186,14 +215,15 @@ def changed(images: Sequence[str], signs: Sequence[str], meter: Any, **how: Any)
         images = _made(session, out, domain, count, how)
         how["classifier"] = how["classifier"] or (registry.domain(domain).classifier if domain else None)
         how["model"] = how["model"] or (f"domain:{domain}/stable-diffusion" if domain else None)
-    rows = []
+    rows, sheets = [], {}
     for unit in units:
         found: dict[str, list[dict[str, Any]]] = {}
         for sign in signs:
             found[sign] = _walked(session, images, unit, layer, sign, out, meter, how)
         rows += [row for sign in signs for row in found[sign]]
-        _show(session, found, unit, layer, out, how)
-    return rows
+        if sheet := _more_and_less(session, found, unit, layer, how):
+            sheets[f"unit-{unit}-{'-'.join(found)}.png"] = sheet
+    return rows, sheets
 
 
 def _made(session: Any, out: Path, domain: str, count: int, how: dict[str, Any]) -> tuple[str, ...]:
@@ -210,7 +240,9 @@ def _made(session: Any, out: Path, domain: str, count: int, how: dict[str, Any])
     if not how["model"] and not domain:
         raise UsageError("which pipeline? give --model DIR, a hub id, or --domain NAME")
     with ExitStack() as stack:
-        pipeline = lent(stack, how["model"] or "", f"domain:{domain}" if domain else "", device_of(how["device"]))
+        pipeline = lent(
+            session.registry, stack, how["model"] or "", f"domain:{domain}" if domain else "", device_of(how["device"])
+        )
         combiner = session.registry.make("combiner", "cfg scale=3")
         made = generate(
             pipeline, [how["prompt"]] * count, range(count), combiner, how["steps"], how["seed"], how["batch"]
@@ -257,27 +289,67 @@ def _walked(
     return rows
 
 
-def compared(room: Room, table: UnitTable, units: Sequence[int], count: int, path: Path) -> list[dict[str, Any]]:
+def _more_and_less(
+    session: Any, found: dict[str, list[dict[str, Any]]], unit: int, layer: str, how: dict[str, Any]
+) -> Sheet | None:
+    """A sheet: less, the picture itself, more; and where the unit looks in each."""
+    import numpy as np
+    from PIL import Image
+
+    from counterlens.core.classifiers.unit_table import attribution
+    from counterlens.core.models.device import device_of
+
+    done = [[row for row in rows if row.get("picture")] for rows in found.values()]
+    if not done or not done[0]:
+        return None
+    uri = how["classifier"] or session.registry.domain(done[0][0]["image"].split(":")[0]).classifier
+    sheet: list[SheetRow] = []
+
+    def add(title: str, paths: list[Path], said: list[str]) -> None:
+        images = _tensor([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+        sheet.append(SheetRow(title, images, said))
+        sheet.append(SheetRow("looks at", images, [""] * len(paths), attribution(classifier, images, unit, layer)))
+
+    with ExitStack() as stack:
+        classifier = session.classifier(stack, uri, device_of(how["device"]))
+        for sign, rows in sorted(zip(found, done, strict=True)):  # minus, plus
+            pictures = [Path(row["picture"]) for row in rows]
+            if len(sheet) < 2 and sign == "plus":
+                add("picture", [p.with_name("source.png") for p in pictures], _said(rows, "before"))
+            add({"minus": "less", "plus": "more"}[sign], pictures, _said(rows, "after"))
+            if sign == "minus":
+                add("picture", [p.with_name("source.png") for p in pictures], _said(rows, "before"))
+    return Sheet(f"{layer}, unit {unit}", sheet)
+
+
+def _said(rows: Sequence[dict[str, Any]], when: str) -> list[str]:
+    return [f"{row[f'class_{when}']}\na = {row[when]:.3g}" for row in rows]
+
+
+def compare_units(
+    study: UnitStudy, table: UnitTable, units: Sequence[int], count: int
+) -> tuple[list[dict[str, Any]], Sheet]:
     """Rows: the mean activation of every unit on each unit's top images, then their correlation over all images."""
     import torch
 
     from counterlens.core.classifiers.unit_table import attribution
 
     rows: list[dict[str, Any]] = []
-    sheet: list[Row] = []
+    sheet: list[SheetRow] = []
     for unit in units:
         top = table.top(unit, count)
         means = {f"unit {other}": round(float(table.values[top, other].mean()), 4) for other in units}
         rows.append({"unit": unit, "on": "its top images", "images": [table.names[k] for k in top], **means})
-        images = _tensor([room.picture(table.names[k]) for k in top])
-        maps = attribution(room.classifier, images, unit, table.layer)
+        images = _tensor([study.picture(table.names[k]) for k in top])
+        maps = attribution(study.classifier, images, unit, table.layer)
         said = ["  ".join(f"{other}: {float(table.values[k, other]):.2g}" for other in units) for k in top]
-        sheet += [(f"top of {unit}", images, said, None), (f"{unit} looks at", images, [""] * len(top), maps)]
+        sheet.append(SheetRow(f"top of {unit}", images, said))
+        sheet.append(SheetRow(f"{unit} looks at", images, [""] * len(top), maps))
     own = table.values[:, list(units)].double()
     own = (own - own.mean(0)) / own.std(0, unbiased=False).clamp_min(1e-12)
     together = torch.einsum("ni,nj->ij", own, own) / len(own)
     for k, unit in enumerate(units):
         numbers = {f"unit {other}": round(float(together[k, j]), 4) for j, other in enumerate(units)}
         rows.append({"unit": unit, "on": "all images, correlation", "images": len(table.names), **numbers})
-    write_rows(path, f"{table.layer}: units {', '.join(map(str, units))}", sheet)
-    return [{**row, "layer": table.layer, "sheet": str(path)} for row in rows]
+    title = f"{table.layer}: units {', '.join(map(str, units))}"
+    return [{**row, "layer": table.layer} for row in rows], Sheet(title, sheet)

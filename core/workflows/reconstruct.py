@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-ANY = "python:counterlens.core.workflows.reconstruct:nobody"  # stands in where nothing is explained, such as for an inversion alone
+# Stands in where nothing is explained, such as for an inversion alone.
+ANY = "python:counterlens.core.workflows.reconstruct:nobody"
 
 
 def nobody(images: Tensor) -> Tensor:

@@ -40,9 +40,9 @@ class ClipText(Guidance):
         return self
 
     def check(self, asked: Sequence[SourceImage]) -> None:
-        from counterlens.core.models.clip import check_clip as check
+        from counterlens.core.models.clip import check_clip
 
-        check(self.checkpoint)
+        check_clip(self.checkpoint)
 
     def __call__(self, view: View, step: Step) -> Tensor:
         from counterlens.core.models.clip import opened

@@ -75,9 +75,9 @@ class Clip(Regional):
     checkpoint: str = Field(description="folder of a CLIP model in transformers' layout")
 
     def check(self, asked: Sequence[SourceImage]) -> None:
-        from counterlens.core.models.clip import check_clip as check
+        from counterlens.core.models.clip import check_clip
 
-        check(self.checkpoint)
+        check_clip(self.checkpoint)
 
     def __call__(self, view: View, step: Step) -> Tensor:
         from counterlens.core.models.clip import opened

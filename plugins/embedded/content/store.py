@@ -10,7 +10,7 @@ from typing import Any
 
 from counterlens.core.errors import MissingError
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parent.parent / "weights"
 PIPELINES = ("ddpm", "kandinsky22", "stable-diffusion")
 
 

@@ -1,4 +1,4 @@
-"""Train parts of a domain: ``python -m counterlens.plugins.embedded.make.train DOMAIN [PART …] [--out DIR] [--steps N]``."""
+"""Train parts of a domain: ``python -m counterlens.plugins.embedded.make.train DOMAIN [PART …] [--out DIR]``."""
 
 from __future__ import annotations
 

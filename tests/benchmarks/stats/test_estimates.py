@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from counterlens.benchmarks.stats import bootstrap, leaderboard, pareto
-from counterlens.benchmarks.stats import estimates as statistics
+from counterlens.benchmarks.stats import estimates as estimators
 from counterlens.core.metrics.context import Context
 from counterlens.core.metrics.metric import YES_NO, Column, SetMetric
 from counterlens.core.plugin.registry import load_registry
@@ -31,7 +31,7 @@ def table(values, name="l1", **more):
 def test_what_failed_and_what_is_outside_is_counted():
     rows = table([1.0, NAN, None, 2.0])
     rows[1]["failed"] = True
-    (row,) = statistics.rows({"m": rows}, {"l1": column()}, replicates=50)
+    (row,) = estimators.rows({"m": rows}, {"l1": column()}, replicates=50)
     assert {key: row[key] for key in ("method", "metric", "value", "n", "asked", "nan", "failed")} == {
         "method": "m", "metric": "l1", "value": 1.5, "n": 3, "asked": 4, "nan": 1, "failed": 1,
     }  # fmt: skip
@@ -39,15 +39,15 @@ def test_what_failed_and_what_is_outside_is_counted():
 
 
 def test_nothing_measured_has_no_value_and_says_so():
-    nothing = statistics.estimate(table([NAN, NAN]), column())
+    nothing = estimators.estimate(table([NAN, NAN]), column())
     assert (nothing["value"], nothing["ci95"], nothing["warning"]) == (None, None, "nothing could be measured")
-    outside = statistics.estimate(table([None]), column())
+    outside = estimators.estimate(table([None]), column())
     assert (outside["n"], outside["warning"]) == (0, "no image is of the population")
 
 
 def test_the_bootstrap_is_that_of_scipy():
     values = np.random.default_rng(0).gamma(2, size=200)
-    (low, high), how = statistics.interval(table(values), column(), 20000, seed=1)
+    (low, high), how = estimators.interval(table(values), column(), 20000, seed=1)
     reference = stats.bootstrap((values,), np.mean, n_resamples=20000, method="percentile", rng=3).confidence_interval
     assert how == "bootstrap"
     assert (low, high) == pytest.approx((reference.low, reference.high), abs=0.01)
@@ -57,23 +57,23 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(5)
     hits = 0
     for seed in range(200):
-        (low, high), _ = statistics.interval(table(rng.normal(3, 1, 60)), column(), 300, seed)
+        (low, high), _ = estimators.interval(table(rng.normal(3, 1, 60)), column(), 300, seed)
         hits += low <= 3 <= high
     assert 178 <= hits <= 199  # 190 expected
 
 
 def test_intervals_depend_on_the_seed_alone():
     rows = table(np.random.default_rng(0).normal(size=50))
-    first = statistics.interval(rows, column(), 100, 0)
-    assert statistics.interval(list(reversed(rows)), column(), 100, 0) == first
-    assert statistics.interval(rows, column(), 100, 1) != first
+    first = estimators.interval(rows, column(), 100, 0)
+    assert estimators.interval(list(reversed(rows)), column(), 100, 0) == first
+    assert estimators.interval(rows, column(), 100, 1) != first
 
 
 def test_a_flip_rate_of_one_is_not_certain():
-    (low, high), how = statistics.interval(table([1.0] * 20), column(binary=True), 100, 0)
+    (low, high), how = estimators.interval(table([1.0] * 20), column(binary=True), 100, 0)
     assert (how, high) == ("exact", 1.0)
     assert low == pytest.approx(0.025 ** (1 / 20))  # Clopper and Pearson's bound
-    same, how = statistics.interval(
+    same, how = estimators.interval(
         table([0.0] * 20), column(), 100, 0
     )  # an identical picture is at distance 0 for sure
     assert (same, how) == ([0.0, 0.0], "bootstrap")
@@ -81,9 +81,9 @@ def test_a_flip_rate_of_one_is_not_certain():
 
 def test_many_images_are_drawn_in_parts(monkeypatch):
     rows = table(np.random.default_rng(0).normal(size=50))
-    whole, _ = statistics.interval(rows, column(), 4000, 0)
+    whole, _ = estimators.interval(rows, column(), 4000, 0)
     monkeypatch.setattr(bootstrap, "CHUNK", 1000)
-    parts, _ = statistics.interval(rows, column(), 4000, 0)
+    parts, _ = estimators.interval(rows, column(), 4000, 0)
     assert parts == pytest.approx(whole, abs=1e-12)
 
 
@@ -91,8 +91,8 @@ def test_rows_of_one_image_are_drawn_together():
     values = np.repeat(np.random.default_rng(0).normal(size=40), 10)
     apart = table(values)
     together = [{**row, "image": f"i{at // 10}"} for at, row in enumerate(apart)]
-    wide = np.ptp(statistics.interval(together, column(), 2000, 0)[0])
-    narrow = np.ptp(statistics.interval(apart, column(), 2000, 0)[0])
+    wide = np.ptp(estimators.interval(together, column(), 2000, 0)[0])
+    narrow = np.ptp(estimators.interval(apart, column(), 2000, 0)[0])
     assert 2.4 < wide / narrow < 4.0  # the root of 10
 
 
@@ -100,7 +100,7 @@ def test_mcnemar_by_hand():
     first = [1.0] * 12 + [0.0] * 2 + [1.0] * 6
     second = [0.0] * 12 + [1.0] * 2 + [1.0] * 6
     columns = {"l1": column(binary=True, higher=True)}
-    (row,) = statistics.compare({"a": table(first), "b": table(second)}, columns, replicates=50)
+    (row,) = estimators.compare({"a": table(first), "b": table(second)}, columns, replicates=50)
     by_hand = 2 * sum(math.comb(14, k) for k in range(3)) / 2**14  # 2 against 12 of 14 that disagree
     assert (row["test"], row["n"], row["difference"]) == ("mcnemar", 20, 0.5)
     assert row["p"] == pytest.approx(by_hand)
@@ -112,7 +112,7 @@ def test_wilcoxon_and_who_is_better():
     near = rng.uniform(0.1, 0.2, 40)
     far = near + rng.uniform(0, 0.1, 40)
     measured = {"near": table(near), "far": table(far), "same": table(near)}
-    rows = statistics.compare(measured, {"l1": column()}, replicates=50)
+    rows = estimators.compare(measured, {"l1": column()}, replicates=50)
     found = {(row["first"], row["second"]): row for row in rows}
     assert found["near", "far"]["p"] == pytest.approx(stats.wilcoxon(near, far).pvalue, rel=1e-6)
     assert found["near", "far"]["better"] == "near"
@@ -123,28 +123,28 @@ def test_wilcoxon_and_who_is_better():
 
 
 def test_only_images_that_both_measured_are_compared():
-    rows = statistics.compare({"a": table([1.0, 2.0, NAN, None]), "b": table([1.5, NAN, 1.0, 1.0])}, {"l1": column()})
+    rows = estimators.compare({"a": table([1.0, 2.0, NAN, None]), "b": table([1.5, NAN, 1.0, 1.0])}, {"l1": column()})
     assert (rows[0]["n"], rows[0]["unpaired"]) == (1, 3)
     assert "1 pairs: fewer than 30" in rows[0]["warning"]
 
 
 def test_against_one_method_only():
     measured = {name: table([1.0, 2.0]) for name in "abc"}
-    rows = statistics.compare(measured, {"l1": column()}, against="b", replicates=10)
+    rows = estimators.compare(measured, {"l1": column()}, against="b", replicates=10)
     assert [(row["first"], row["second"]) for row in rows] == [("a", "b"), ("b", "c")]
 
 
 def test_the_same_image_twice_cannot_be_paired():
     with pytest.raises(ValueError, match="twice"):
-        statistics.compare({"a": [*table([1.0]), *table([2.0])], "b": table([1.0])}, {"l1": column()})
+        estimators.compare({"a": [*table([1.0]), *table([2.0])], "b": table([1.0])}, {"l1": column()})
 
 
 def test_holm():
     # by hand: 4 x 0.005, 3 x 0.011, 2 x 0.02, 0.04 raised to the one before it
-    found = statistics.holm([0.02, 0.005, None, 0.04, 0.011])
+    found = estimators.holm([0.02, 0.005, None, 0.04, 0.011])
     assert found.pop(2) is None
     assert found == pytest.approx([0.04, 0.02, 0.04, 0.033])
-    assert statistics.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert estimators.holm([0.9, 0.8]) == [1.0, 1.0]
 
 
 def estimates(**methods):
@@ -219,15 +219,15 @@ def keyed(count, seed, shift=0.0):
 def test_half_samples_have_the_standard_error_of_the_whole():
     context = Context(load_registry(third_party=False))
     reals, fakes = keyed(400, 0), keyed(400, 1, 0.5)
-    (row,) = statistics.set_rows([Means()], reals, fakes, context, replicates=400)
+    (row,) = estimators.set_rows([Means()], reals, fakes, context, replicates=400)
     assert row["interval"] == "half-samples"
     low, high = row["ci95"]
     error = sum(torch.stack([p.mean() for _, p in side]).var().item() / 400 for side in (reals, fakes)) ** 0.5
     assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.15)
-    assert statistics.set_rows([Means()], reals, fakes, context, replicates=400) == [row]
+    assert estimators.set_rows([Means()], reals, fakes, context, replicates=400) == [row]
 
 
 def test_few_images_have_no_interval_of_sets():
     context = Context(load_registry(third_party=False))
-    (row,) = statistics.set_rows([Means()], keyed(5, 0), [*keyed(4, 1), ("4", None)], context)
+    (row,) = estimators.set_rows([Means()], keyed(5, 0), [*keyed(4, 1), ("4", None)], context)
     assert (row["ci95"], row["interval"], row["n"], row["failed"]) == (None, "", 4, 1)

@@ -56,7 +56,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(cli, tmp_path, options
 
 
 def test_the_commands_of_the_how_to_page_plan(cli, tmp_path):
-    page = Path(__file__).parents[2] / "docs" / "how-to" / "change-maps.md"
+    page = Path(__file__).parents[3] / "docs" / "how-to" / "change-maps.md"
     commands = [shlex.split(line) for line in page.read_text().splitlines() if line.startswith("counterlens explain")]
     Image.fromarray(np.full((32, 32), 200, np.uint8)).save("map.png")
     assert len(commands) >= 7

@@ -135,6 +135,6 @@ def test_the_reference_pages_are_fresh():
 
     from counterlens.cli.reference import pages
 
-    folder = Path(__file__).parents[2] / "docs" / "reference"
+    folder = Path(__file__).parents[3] / "docs" / "reference"
     for name, text in pages().items():
         assert (folder / name).read_text(encoding="utf-8") == text, f"{name} is stale: run make docs"

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from counterlens.core.classifiers.classifier import Classifier, Contract, check, measure
+from counterlens.core.classifiers.accuracy import checked_accuracy, measure_accuracy
+from counterlens.core.classifiers.classifier import Classifier
+from counterlens.core.classifiers.preprocessing import Preprocessing
 from counterlens.core.errors import UsageError
 
 LABELS = ("red", "green", "blue")
@@ -36,11 +38,11 @@ def data(n=90, order=(0, 1, 2)):
 
 
 def classifier(module, **contract):
-    return Classifier.of(module, Contract(LABELS, **contract), "file:x")
+    return Classifier.of(module, Preprocessing(LABELS, **contract), "file:x")
 
 
 def test_a_right_contract_passes():
-    score = check(classifier(Reddish(MEAN, STD), mean=MEAN, std=STD), *data())
+    score = checked_accuracy(classifier(Reddish(MEAN, STD), mean=MEAN, std=STD), *data())
     assert (score.n, score.correct, score.accuracy, score.note) == (90, 90, 1.0, "")
     assert score.chance == pytest.approx(1 / 3)
     assert score.per_class == dict.fromkeys(LABELS, 1.0)
@@ -58,37 +60,37 @@ def test_a_right_contract_passes():
 )
 def test_wrong_normalisation_is_named(module, contract, words):
     wrong = classifier(module, **contract)
-    assert measure(wrong, *data()).accuracy < 0.7
-    noticed = check(wrong, *data(), force=True)
+    assert measure_accuracy(wrong, *data()).accuracy < 0.7
+    noticed = checked_accuracy(wrong, *data(), force=True)
     assert re.search(words, noticed.note)
 
 
 def test_double_normalisation_near_chance_is_refused():
     wrong = classifier(Reddish(), mean=(0.9,) * 3, std=(0.1,) * 3)  # everything looks dark: one class
     with pytest.raises(UsageError, match=r"chance 33 %.*it would be 100 %.*normalised twice.*--force"):
-        check(wrong, *data())
-    assert "normalised twice" in check(wrong, *data(), force=True).note
+        checked_accuracy(wrong, *data())
+    assert "normalised twice" in checked_accuracy(wrong, *data(), force=True).note
 
 
 def test_bgr_is_named():
     x, truth = data()
     with pytest.raises(UsageError, match="BGR"):
-        check(classifier(Reddish()), x.flip(1), truth)
+        checked_accuracy(classifier(Reddish()), x.flip(1), truth)
 
 
 def test_label_order_is_named():
     with pytest.raises(UsageError, match="in another order it would be 100 %: give labels=green,blue,red"):
-        check(classifier(Reddish()), *data(order=(1, 2, 0)))
+        checked_accuracy(classifier(Reddish()), *data(order=(1, 2, 0)))
     x, truth = data(order=(2, 1, 0))  # the network's outputs are blue, green, red: one of three is right by luck
     with pytest.raises(UsageError, match="in alphabetical order it would be 100 %: give labels=blue,green,red"):
-        check(classifier(Reddish()), x, truth)
+        checked_accuracy(classifier(Reddish()), x, truth)
 
 
 def test_two_swapped_labels_are_noticed_though_above_chance():
     x, truth = data()
-    many = Classifier.of(Reddish(), Contract(("green", "red", "blue")), "x")
+    many = Classifier.of(Reddish(), Preprocessing(("green", "red", "blue")), "x")
     keep = [i for i in range(90) if truth[i] == "blue" or i < 36]
-    score = check(many, x[keep], [truth[i] for i in keep])
+    score = checked_accuracy(many, x[keep], [truth[i] for i in keep])
     assert 0.5 < score.accuracy < 0.9
     assert "labels=red,green,blue" in score.note
 
@@ -97,27 +99,27 @@ def test_noise_is_refused_without_a_false_reason():
     x, _ = data()
     guesses = [LABELS[i] for i in torch.randint(3, (90,), generator=torch.Generator().manual_seed(3)).tolist()]
     with pytest.raises(UsageError) as caught:
-        check(classifier(Reddish()), x, guesses)
+        checked_accuracy(classifier(Reddish()), x, guesses)
     assert "would be" not in str(caught.value) and "check labels" in str(caught.value)
-    assert check(classifier(Reddish()), x, guesses, force=True).note
+    assert checked_accuracy(classifier(Reddish()), x, guesses, force=True).note
 
 
 def test_a_constant_classifier_is_near_chance_however_uneven_the_classes():
     x, truth = data()
     keep = [i for i in range(90) if truth[i] == "red" or i < 12]
     constant = replace(classifier(Reddish()), module=lambda images: torch.eye(3)[0].expand(len(images), 3))
-    score = measure(constant, x[keep], [truth[i] for i in keep])
+    score = measure_accuracy(constant, x[keep], [truth[i] for i in keep])
     assert score.accuracy > 0.7 and score.near_chance
 
 
 def test_one_class_only_can_be_right():
     x, truth = data()
-    score = check(classifier(Reddish()), x[::3], truth[::3])
+    score = checked_accuracy(classifier(Reddish()), x[::3], truth[::3])
     assert score.accuracy == 1 and score.chance == pytest.approx(1 / 3)
 
 
 def test_labels_must_match_the_images():
     with pytest.raises(UsageError, match="90 images, 0 labels"):
-        measure(classifier(Reddish()), data()[0], [])
+        measure_accuracy(classifier(Reddish()), data()[0], [])
     with pytest.raises(UsageError, match="unknown target"):
-        measure(classifier(Reddish()), data()[0], ["pink"] * 90)
+        measure_accuracy(classifier(Reddish()), data()[0], ["pink"] * 90)

@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from counterlens.core.classifiers.classifier import Classifier, Contract, distinct
+from counterlens.core.classifiers.classifier import Classifier
+from counterlens.core.classifiers.preprocessing import Preprocessing, distinct
 from counterlens.core.errors import PlanError, UsageError
 from counterlens.core.plugin.registry import load_registry, open_classifier
 
@@ -22,17 +23,17 @@ def images(n=2, size=20):
 
 
 def test_contract_resizes_with_antialias_and_normalises():
-    contract = Contract(LABELS, (5, 10), (0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+    contract = Preprocessing(LABELS, (5, 10), (0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
     prepared = contract.prepare(torch.full((2, 3, 20, 20), 0.5))
     assert prepared.shape == (2, 3, 5, 10)
     torch.testing.assert_close(prepared[0, :, 0, 0], torch.tensor([0.0, 0.5, 2 / 3]))
     stripes = torch.zeros(1, 3, 20, 20)
     stripes[..., ::2] = 1
-    assert (Contract(LABELS, (20, 5)).prepare(stripes) - 0.5).abs().max() < 0.2  # without antialias: 0 or 1
+    assert (Preprocessing(LABELS, (20, 5)).prepare(stripes) - 0.5).abs().max() < 0.2  # without antialias: 0 or 1
 
 
 def test_grey_contract():
-    contract = Contract(LABELS, None, (0.5,), (0.5,), channels=1)
+    contract = Preprocessing(LABELS, None, (0.5,), (0.5,), channels=1)
     torch.testing.assert_close(contract.prepare(torch.ones(1, 3, 4, 4)), torch.ones(1, 1, 4, 4))
     assert Classifier.of(network(channels=1), contract, "x").logits(images()).shape == (2, 3)
 
@@ -50,11 +51,11 @@ def test_grey_contract():
 )
 def test_contracts_that_do_not_fit_are_refused(wrong):
     with pytest.raises(UsageError):
-        Contract(**({"labels": LABELS} | wrong))
+        Preprocessing(**({"labels": LABELS} | wrong))
 
 
 def test_logits_are_fp32_and_differentiable_and_the_network_is_frozen():
-    classifier = Classifier.of(network(), Contract(LABELS, (16, 16)), "x", dtype=torch.bfloat16)
+    classifier = Classifier.of(network(), Preprocessing(LABELS, (16, 16)), "x", dtype=torch.bfloat16)
     x = images().requires_grad_()
     logits = classifier.logits(x)
     assert logits.dtype == torch.float32
@@ -64,7 +65,7 @@ def test_logits_are_fp32_and_differentiable_and_the_network_is_frozen():
 
 
 def test_the_gradient_is_right():
-    classifier = Classifier.of(network().double(), Contract(LABELS, (6, 6)), "x")
+    classifier = Classifier.of(network().double(), Preprocessing(LABELS, (6, 6)), "x")
     x, eps = images(1, 8), 1e-2
     direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
     x.requires_grad_()
@@ -75,7 +76,7 @@ def test_the_gradient_is_right():
 
 
 def test_probabilities_and_chunks():
-    classifier = Classifier.of(network(), Contract(LABELS), "x")
+    classifier = Classifier.of(network(), Preprocessing(LABELS), "x")
     x = images(5)
     torch.testing.assert_close(classifier.evaluate(x, batch=2), classifier.probabilities(x))
     torch.testing.assert_close(classifier.probabilities(x).sum(1), torch.ones(5))
@@ -84,7 +85,7 @@ def test_probabilities_and_chunks():
 @pytest.mark.parametrize("outputs", ["logits", "probabilities"])
 def test_a_single_output_is_two_classes(outputs):
     head = nn.Sequential(network(1), nn.Sigmoid()) if outputs == "probabilities" else network(1)
-    classifier = Classifier.of(head, Contract(("no", "yes")), "x", outputs=outputs)
+    classifier = Classifier.of(head, Preprocessing(("no", "yes")), "x", outputs=outputs)
     expected = torch.sigmoid(network(1)(images()))
     torch.testing.assert_close(classifier.probabilities(images())[:, 1:], expected)
 
@@ -94,7 +95,7 @@ def test_a_black_box_has_no_gradient():
         brightness = x.mean((1, 2, 3)).numpy()
         return np.stack([brightness, 1 - brightness], 1)
 
-    box = Classifier.black_box(ask, Contract(("light", "dark")), "python:m:ask")
+    box = Classifier.black_box(ask, Preprocessing(("light", "dark")), "python:m:ask")
     torch.testing.assert_close(box.probabilities(images())[:, 0], images().mean((1, 2, 3)))
     assert box.gives == {"labels"} and not box.modules
     with pytest.raises(PlanError, match="black box"):
@@ -104,11 +105,11 @@ def test_a_black_box_has_no_gradient():
 
 
 def test_labels_by_name_case_and_number():
-    classifier = Classifier.of(network(), Contract(("Cat", "dog", "0")), "x")
+    classifier = Classifier.of(network(), Preprocessing(("Cat", "dog", "0")), "x")
     assert [classifier.label_index(label) for label in ("Cat", "cat", 1, "1", "0")] == [0, 0, 1, 1, 2]
     with pytest.raises(UsageError, match="unknown target 'doog': did you mean 'dog'"):
         classifier.label_index("doog")
-    many = Classifier.of(network(50), Contract(tuple(f"breed {i}" for i in range(50))), "x")
+    many = Classifier.of(network(50), Preprocessing(tuple(f"breed {i}" for i in range(50))), "x")
     with pytest.raises(UsageError) as caught:
         many.label_index("zebra")
     assert len(str(caught.value)) < 500
@@ -124,24 +125,24 @@ def test_labels_by_name_case_and_number():
 )
 def test_a_misfit_shows_when_opened(module, words):
     with pytest.raises(UsageError, match=words):
-        Classifier.of(module, Contract(LABELS, (16, 16)), "x")
+        Classifier.of(module, Preprocessing(LABELS, (16, 16)), "x")
 
 
 def test_damaged_numbers_show_when_opened():
     module = network()
     nn.init.constant_(module[4].bias, float("nan"))
     with pytest.raises(UsageError, match="not finite"):
-        Classifier.of(module, Contract(LABELS), "x")
+        Classifier.of(module, Preprocessing(LABELS), "x")
 
 
 def test_digest_follows_weights_and_contract():
-    one = Classifier.of(network(), Contract(LABELS), "x").digest
-    assert one == Classifier.of(network(), Contract(LABELS), "elsewhere").digest
-    assert one != Classifier.of(network(), Contract(LABELS[::-1]), "x").digest
+    one = Classifier.of(network(), Preprocessing(LABELS), "x").digest
+    assert one == Classifier.of(network(), Preprocessing(LABELS), "elsewhere").digest
+    assert one != Classifier.of(network(), Preprocessing(LABELS[::-1]), "x").digest
     other = network()
     with torch.no_grad():
         other[0].weight[0, 0, 0, 0] += 1e-3
-    assert one != Classifier.of(other, Contract(LABELS), "x").digest
+    assert one != Classifier.of(other, Preprocessing(LABELS), "x").digest
 
 
 def test_labels_made_distinct():

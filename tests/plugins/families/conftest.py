@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from counterlens.core.models.pool import Key
-from counterlens.core.plugin.registry import load_registry as load
+from counterlens.core.plugin.registry import load_registry
 from counterlens.core.testing.tiny import tiny
 
-REGISTRY = load(third_party=False)
+REGISTRY = load_registry(third_party=False)
 FAMILIES = ("stable-diffusion", "sdxl", "kandinsky22", "deepfloyd-if", "ddpm", "ldm")
 PROMPTS = ("a red disc", "two cats, one dog and a very small mouse")
 
