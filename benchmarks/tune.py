@@ -47,7 +47,7 @@ def knobs(method: Method, registry: Registry, ranges: Mapping[str, tuple[float, 
     A list of numbers (a ladder of strengths) is one knob: a factor for all of them. ``ranges`` replaces ranges by the
     knob's name; UsageError for a name that is none.
     """
-    composed = compose(registry, method)
+    composed = compose(registry.make, method)
     found: list[Knob] = []
     for field in ("inverter", "combiner", "search"):
         found += _of(getattr(composed, field), field, -1)

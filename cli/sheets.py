@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from counterlens.core.h_space.apply import Cell
     from counterlens.core.problem.problem import Problem
-    from counterlens.core.workflows.explain_units import Sheet
     from counterlens.core.workflows.strength_fan import Fan
+    from counterlens.core.workflows.unit_study import Sheet
 
 
 def write_sheet(path: Path, sheet: Sheet) -> None:

@@ -30,7 +30,7 @@ def test_the_plugin_of_the_page_is_found_and_plans():
     registry = registries.load_registry(third_party=False, extra={"smooth": written(PAGE, "smooth")})
     (mine,) = [p for p in registry.plugins if p.name == "smooth"]
     assert not mine.error and len(mine.hooks) == 3
-    composition = compose(registry, registry.method("smooth-guided"))
+    composition = compose(registry.make, registry.method("smooth-guided"))
     rows = plan(composition, registry, "ddpm", {"labels", "gradient", "unconditional"})
     assert [row.name for row in rows if row.kind in ("editor", "regularizer")] == ["fade", "smooth"]
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from counterlens.cli.main import main
-from counterlens.core.plugin.registry import load_registry, open_dataset
+from counterlens.core.plugin.registry import load_registry
 from counterlens.plugins.trainers.backbones import preview
 
 PAGE = Path(__file__).parent.parent / "docs" / "tutorial" / "your-own-images.md"
@@ -68,7 +68,7 @@ def test_three_commands_from_folders_to_counterfactuals(folder, tmp_path, monkey
     assert (Path(records[0]["counterfactual"]).parents[2] / "report.html").is_file()
     about = json.loads(Path("pipelines/backbone.json").read_text())
     groups = [
-        {e.group for e in open_dataset(load_registry(third_party=False), uri).examples} for uri in _parts(about["data"])
+        {e.group for e in load_registry(third_party=False).open_dataset(uri).examples} for uri in _parts(about["data"])
     ]
     assert not groups[0] & groups[1] and all(re.search(r"-(\d+)-", r["image"])[1] in groups[1] for r in records)
 

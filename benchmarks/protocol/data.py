@@ -17,7 +17,6 @@ from counterlens.core.data.source_image import SourceImage
 from counterlens.core.errors import UsageError, unknown
 from counterlens.core.images.fit import Picture, fit
 from counterlens.core.images.pixels import to_tensor
-from counterlens.core.plugin.registry import open_dataset
 from counterlens.core.utils.digest import image_digest
 from counterlens.core.utils.uri import Uri, parse_uri
 
@@ -87,7 +86,7 @@ class Parts(Domain):
 
     def _open(self, split: str) -> Dataset:
         asked = {**self.uri.options, "split": split}
-        return open_dataset(self.registry, str(replace(self.uri, options=asked)))
+        return self.registry.open_dataset(str(replace(self.uri, options=asked)))
 
 
 def _order(example: Example) -> str:

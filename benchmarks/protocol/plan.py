@@ -15,7 +15,7 @@ from counterlens.benchmarks.protocol.metrics import checked
 from counterlens.benchmarks.protocol.protocol import Protocol
 from counterlens.benchmarks.protocol.suite import Suite
 from counterlens.core.data.source_image import SourceImage
-from counterlens.core.data.training_images import named, networks
+from counterlens.core.data.training_images import trained_parts, uris_of
 from counterlens.core.errors import UsageError
 from counterlens.core.utils.digest import digest
 
@@ -129,13 +129,13 @@ def trained_on(
     protocol: Protocol, found: Sequence[Entry], data: Any, images: Sequence[BenchImage], registry: Registry
 ) -> list[str]:
     """A line for every network that has images of the benchmark in its training record."""
-    uris = named(protocol.classifier, protocol.judge, protocol.model)
+    uris = uris_of(protocol.classifier, protocol.judge, protocol.model)
     for entry in found:
         uris |= {f"pipeline of {entry.name}": entry.model}
         adapters = (entry.request or {}).get("adapters", ())
         uris |= {f"adapter {k}": folder for k, folder in enumerate(adapters, start=1)}
     uris = {what: uri for uri, what in {uri: what for what, uri in reversed(uris.items())}.items()}  # each uri once
-    nets = networks(registry, uris)
+    nets = trained_parts(uris, registry.domain)
     hashes = [digest_of(data, job.index, job.split) for job in images] if nets else []
     lines = []
     for net in nets:

@@ -87,9 +87,8 @@ def _decided(pictures: list[Any], uri: str, device: str) -> list[str]:
     import torch
 
     from counterlens.core.images.pixels import as_saved, to_tensor
-    from counterlens.core.plugin.registry import open_classifier
 
-    opened = open_classifier(options.registry(), uri, device)
+    opened = options.registry().open_classifier(uri, device)
     with torch.no_grad():
         found = [opened.probabilities(as_saved(to_tensor(p)[None].to(device))).argmax(1) for p in pictures]
     return [opened.labels[int(index)] for index in found]

@@ -23,11 +23,10 @@ def check(uri: str, as_json: bool, quiet: bool, **how: Any) -> None:
     """Read every image and say what is there: classes, groups, sizes, damaged files, duplicates, and how well a quick
     probe tells the classes apart. All parts are read if --split does not say which."""
     from counterlens.core.data.audit import audit as checked
-    from counterlens.core.plugin.registry import open_dataset
 
     whole = options.refine(uri, how, "all")
     with render.progress(quiet) as meter:
-        found = checked(open_dataset(options.registry(), whole), lambda done, total: meter("reading", done, total))
+        found = checked(options.registry().open_dataset(whole), lambda done, total: meter("reading", done, total))
     if as_json:
         render.emit_json(found)
         return

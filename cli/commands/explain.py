@@ -72,9 +72,9 @@ def explain(
 
 def _with_data(images: tuple[str, ...], values: dict[str, Any]) -> tuple[str, ...]:
     """Labelled images with the options that say which of them, and how they are read."""
-    from counterlens.core.data.dataset import is_data
     from counterlens.core.errors import UsageError
 
+    is_data = options.registry().is_data
     if any(values.values()) and not any(is_data(image) for image in images):
         given = next(key for key, value in values.items() if value).replace("_", "-")
         raise UsageError(f"--{given} is about labelled images: give folder:DIR, csv:FILE or npz:FILE")

@@ -43,7 +43,7 @@ def _families(name: str) -> dict[str, str]:
     from counterlens.core.problem.plan import plan
 
     loaded, answer = options.registry(), {}
-    composition = compose(loaded, loaded.method(name))
+    composition = compose(loaded.make, loaded.method(name))
     for family, cls in sorted(loaded.entries["family"].items()):
         try:
             plan(composition, loaded, family, {"labels", "gradient", "map"} | cls.gives)

@@ -42,10 +42,10 @@ def show(model: str, as_json: bool) -> None:
 
 
 def _described(model: str) -> dict[str, Any]:
-    from counterlens.core.models.folder import describe
+    from counterlens.core.models.folder import describe_folder
 
     loaded = options.registry()
-    return describe(_folder(model), loaded)
+    return describe_folder(_folder(model), loaded.recognise)
 
 
 def _folder(model: str) -> Path:

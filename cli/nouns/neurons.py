@@ -11,7 +11,7 @@ import click
 from counterlens.cli import options, render
 
 if TYPE_CHECKING:
-    from counterlens.core.workflows.explain_units import UnitStudy
+    from counterlens.core.workflows.unit_study import UnitStudy
 
 UNIT = click.option("--unit", "units", type=click.IntRange(0), multiple=True, required=True, help="Unit; repeat.")
 LAYER = click.option(
@@ -183,7 +183,7 @@ def counterfactual(images: tuple[str, ...], sign: str, as_json: bool, quiet: boo
 
 
 def _study(data: str, classifier: str | None, **how: Any) -> UnitStudy:
-    from counterlens.core.workflows.explain_units import UnitStudy
+    from counterlens.core.workflows.unit_study import UnitStudy
 
     render.quieten()
     return UnitStudy(options.registry(), data, classifier, notice=options.warn, **how)

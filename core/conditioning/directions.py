@@ -6,12 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import Tensor
-
 from counterlens.core.pieces.base import Piece
 
 if TYPE_CHECKING:
-    pass
+    from torch import Tensor
 
 
 class Direction(Piece):
@@ -27,7 +25,7 @@ class Direction(Piece):
         raise NotImplementedError
 
 
-Move = Callable[[Tensor], Tensor]  # unit embeddings [B,D] -> their steps [B,D]
+Move = Callable[["Tensor"], "Tensor"]  # unit embeddings [B,D] -> their steps [B,D]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,14 +1,10 @@
-"""Labelled images by URI: ``domain:NAME`` and a folder of class sub-folders. Opening reads names, not pixels.
-
-Other schemes come from plugins, through ``counterlens_open_dataset``.
-"""
+"""Labelled images: examples that are listed when they are asked for, and read one at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -18,8 +14,6 @@ from counterlens.core.utils.uri import parse_uri
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from counterlens.core.plugin.registry import Registry
 
 
 PARTS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
@@ -104,19 +98,6 @@ class Dataset:
             yield example, pixels
         if skipped:
             notice(f"{skipped} of {len(self)} images of {self.uri} left out; --strict stops at the first")
-
-
-def schemes(registry: Registry) -> tuple[str, ...]:
-    """What a data URI may begin with. A plugin that opens data lists its own in ``SCHEMES``."""
-    plugins = [impl.plugin for impl in registry.pm.hook.counterlens_open_dataset.get_hookimpls()]
-    brought = {scheme for plugin in plugins for scheme in getattr(plugin, "SCHEMES", ())}
-    return tuple(sorted({"domain", "folder", *brought}))
-
-
-def is_data(text: str) -> bool:
-    """Whether an argument names labelled images and not one picture."""
-    scheme = parse_uri(text).scheme
-    return scheme in ("folder", "csv", "npz", "hf") or (not scheme and Path(text).expanduser().is_dir())
 
 
 def refined(text: str, **options: Any) -> str:

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from counterlens.core.plugin.registry import Registry
     from counterlens.core.utils.uri import Uri
 
 
-def _domain(registry: Registry, uri: Uri) -> Dataset:
+def open_domain_images(domain: type[Domain], uri: Uri) -> Dataset:
+    """The images of a part of a domain; ``first`` of ``domain:NAME?split=PART&first=N`` says how many."""
     uri.only("split", "first")
-    domain, split = registry.domain(uri.path), uri.text("split", "train")
+    split = uri.text("split", "train")
     if split not in PARTS.values():
         raise UsageError(f"{uri}: a domain has the splits train, validation and test, not {split!r}")
     length = domain.length(split)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
-
-if TYPE_CHECKING:
-    pass
 
 
 class SourceImage(BaseModel):
@@ -28,6 +25,12 @@ class SourceImage(BaseModel):
     def digest(self) -> str:
         """The hash by which the image is known again, however it was cut."""
         return self.decoded() if self.decoded else self.picture.digest
+
+    @property
+    def sized(self) -> tuple[str, int, int]:
+        """Name, height and width."""
+        height, width = self.picture.pixels.shape[:2]
+        return self.name, height, width
 
 
 def common_domain(asked: Sequence[SourceImage]) -> str:

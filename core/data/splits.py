@@ -5,12 +5,22 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from counterlens.core.data.dataset import Example
 from counterlens.core.errors import UsageError
 
 
-def split(examples: Sequence[Example], shares: Mapping[str, float], seed: int = 0) -> dict[str, list[int]]:
+class Grouped(Protocol):
+    """An image with its class, and the group (a patient) that it belongs to."""
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def group(self) -> str: ...
+
+
+def split(examples: Sequence[Grouped], shares: Mapping[str, float], seed: int = 0) -> dict[str, list[int]]:
     """Indices of each part, about its share of every class; the same for the same images, seed and shares.
 
     UsageError when a class does not get into every part.

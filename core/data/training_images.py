@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from counterlens.core.utils.uri import parse_uri
 if TYPE_CHECKING:
     import numpy as np
 
-    from counterlens.core.plugin.registry import Registry
+    from counterlens.core.data.domain import Domain
 
 NAME = "training_images.json"
 FORMAT = "counterlens-training-images"
@@ -25,7 +25,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Network:
+class TrainedPart:
     """A trained part of a request, and the hashes of the images that its record names."""
 
     what: str
@@ -37,7 +37,7 @@ class Network:
         return f"the {self.what} {self.uri}"
 
 
-def write(out: Path, hashes: Iterable[str], data: str) -> Path:
+def write_record(out: Path, hashes: Iterable[str], data: str) -> Path:
     """The record of a folder of weights in it, of a file beside it. ``hashes``: of the decoded pixels, before any
     cut (``Example.digest``)."""
     place = out / NAME if out.is_dir() else out.with_name(f"{out.name}.{NAME}")
@@ -47,7 +47,7 @@ def write(out: Path, hashes: Iterable[str], data: str) -> Path:
     return place
 
 
-def read(place: Path) -> frozenset[str]:
+def read_record(place: Path) -> frozenset[str]:
     """The hashes of a record; UsageError when it is none that this version can read."""
     return _read(place, place.stat().st_mtime_ns)
 
@@ -71,28 +71,31 @@ def beside(weights: Path) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def named(classifier: str, judge: str, model: str) -> dict[str, str]:
-    """The URIs of a request by what they are in it, as ``networks`` takes them."""
+def uris_of(classifier: str, judge: str, model: str) -> dict[str, str]:
+    """The URIs of a request by what they are in it, as ``trained_parts`` takes them."""
     return {"classifier": classifier, "judge": judge, "pipeline": model}
 
 
-def networks(registry: Registry, uris: Mapping[str, str]) -> list[Network]:
-    """Those of ``{what it is: URI}`` that have a record. A hub id, and what is opened by code, has none."""
+def trained_parts(uris: Mapping[str, str], domain: Callable[[str], type[Domain]]) -> list[TrainedPart]:
+    """Those of ``{what it is: URI}`` that have a record. A hub id, and what is opened by code, has none.
+
+    ``domain``: gives an embedded domain by its name.
+    """
     found = []
     for what, uri in uris.items():
-        weights = _weights(registry, uri) if uri else None
+        weights = _weights(uri, domain) if uri else None
         record = beside(weights) if weights is not None and weights.exists() else None
         if record is not None:
-            found.append(Network(what, uri, read(record)))
+            found.append(TrainedPart(what, uri, read_record(record)))
     return found
 
 
-def _weights(registry: Registry, uri: str) -> Path | None:
+def _weights(uri: str, domain: Callable[[str], type[Domain]]) -> Path | None:
     parts = parse_uri(uri)
     if parts.scheme != "domain":
         return Path(parts.path).expanduser()
     name, _, family = parts.path.partition("/")
-    return registry.domain(name).models().get(family) if family else None
+    return domain(name).models().get(family) if family else None
 
 
 class Recorder:
@@ -110,7 +113,7 @@ class Recorder:
 
         return replace(example, read=read)
 
-    def write(self, out: Path) -> None:
+    def write_record(self, out: Path) -> None:
         """The record of what was written, unless its trainer wrote more exact ones for its parts."""
         if self.hashes and out.exists() and not (out.is_dir() and any(out.glob(f"*/{NAME}"))):
-            write(out, self.hashes, self.dataset.uri)
+            write_record(out, self.hashes, self.dataset.uri)

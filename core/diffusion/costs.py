@@ -5,27 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from counterlens.core.problem.scene import Scene
-
-
-def costs_of(scene: Scene, row: int) -> dict[str, Any]:
-    """What an image cost, inversions that were found counted as if they had been made; and what they spared."""
-    meter = scene.net.meter
-    further: dict[str, Any] = {}
-    if row in meter.backward:
-        further = {"unet_backward": meter.backward[row], "unet_recomputed": meter.recomputed[row]}
-    if row in meter.psnr:
-        further["inversion_psnr"] = round(meter.psnr[row], 3)
-    return {
-        "unet_evaluations": meter.forward[row],
-        "gradient_evaluations": meter.gradient[row],
-        "unet_evaluations_reused": meter.reused[row],
-        "seconds_reused": round(meter.spared.get(row, 0.0), 4),
-        **further,
-    }
+from typing import Any
 
 
 @dataclass
@@ -61,3 +41,18 @@ class CostMeter:
     def left_out(self, rows: Sequence[int], steps: int) -> None:
         for row in rows:
             self.skipped[row] += steps
+
+    def of(self, row: int) -> dict[str, Any]:
+        """What an image cost, inversions that were found counted as if they had been made; and what they spared."""
+        further: dict[str, Any] = {}
+        if row in self.backward:
+            further = {"unet_backward": self.backward[row], "unet_recomputed": self.recomputed[row]}
+        if row in self.psnr:
+            further["inversion_psnr"] = round(self.psnr[row], 3)
+        return {
+            "unet_evaluations": self.forward[row],
+            "gradient_evaluations": self.gradient[row],
+            "unet_evaluations_reused": self.reused[row],
+            "seconds_reused": round(self.spared.get(row, 0.0), 4),
+            **further,
+        }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from counterlens.core.diffusion.network import Network
     from counterlens.core.diffusion.sites import Site
     from counterlens.core.diffusion.step import Step
 
@@ -25,13 +24,15 @@ def fold(editors: Sequence[Any], hook: str, value: Any, step: Step) -> Any:
 
 
 @contextmanager
-def tapped(net: Network, editors: Sequence[Any], step: Step) -> Iterator[None]:
+def tapped(
+    sites: Mapping[str, Site], attention: Mapping[str, nn.Module], editors: Sequence[Any], step: Step
+) -> Iterator[None]:
     """Route the activations and attention that editors want through them, branch by branch, for one call."""
     steps = [replace(step, branch=branch) for branch in step.cond]
     with ExitStack() as stack:
-        for name, site, wanting in _wanted(net.sites, editors, "sites", step):
+        for name, site, wanting in _wanted(sites, editors, "sites", step):
             stack.callback(_hooked(site, wanting, [replace(one, site=name) for one in steps]).remove)
-        for name, module, wanting in _wanted(net.attention, editors, "attention_sites", step):
+        for name, module, wanting in _wanted(attention, editors, "attention_sites", step):
             stack.enter_context(_attention(module, wanting, [replace(one, site=name) for one in steps]))
         yield
 

@@ -72,7 +72,7 @@ class Network:
         level = step.level
         t = torch.as_tensor(level.t, device=step.x.device).expand(batch)
         extra = _stack([step.extra.get(branch, {}) for branch in step.cond])
-        with tapped(self, editors, step):
+        with tapped(self.sites, self.attention, editors, step):
             out = self.predict(
                 step.x.repeat(n, 1, 1, 1).to(self.dtype), t.repeat(n), torch.cat(list(step.cond.values())), extra
             )

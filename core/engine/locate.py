@@ -23,7 +23,7 @@ def _model(
     request: Request, registry: Registry, composition: Composition, domain: str, given: set[str]
 ) -> tuple[str, str, frozenset[str]]:
     """The pipeline's folder or id, its family, and what that family gives."""
-    if request.model and (several := pipelines_in(request.model, registry)):
+    if request.model and (several := pipelines_in(request.model, registry.recognise)):
         return _choose(composition, registry, request.model, several, given)
     if request.model and not request.model.startswith("domain:"):
         return request.model, *_recognised(request.model, request, registry)
@@ -84,7 +84,7 @@ def model_of(registry: Registry, trainer: Trainer | Finder, model: str, data: st
     from counterlens.core.models import hub
 
     name, _, family = parse_uri(model or data).path.partition("/")
-    if model and (several := pipelines_in(model, registry)):
+    if model and (several := pipelines_in(model, registry.recognise)):
         fits = [f for f in several if trainer.wanted() <= _words(registry, f, several[f])]
         family = fits[0] if fits else next(iter(several))
         model = str(several[family])

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from counterlens.core.data.source_image import common_domain
-from counterlens.core.data.training_images import named, networks
+from counterlens.core.data.training_images import trained_parts, uris_of
 from counterlens.core.engine.locate import _model, _who
 from counterlens.core.engine.request import gather
 from counterlens.core.errors import UsageError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from counterlens.core.conditioning.captioner import Captioner
     from counterlens.core.data.dataset import Dataset
     from counterlens.core.data.source_image import SourceImage
-    from counterlens.core.data.training_images import Network
+    from counterlens.core.data.training_images import TrainedPart
     from counterlens.core.engine.request import Request
     from counterlens.core.models.pool import Key
     from counterlens.core.plugin.registry import Registry
@@ -48,7 +48,7 @@ class Prepared:
     given: frozenset[str]
     examples: Dataset | None = None
     captioner: Captioner | None = None
-    trained: tuple[Network, ...] = ()  # those that have a record of their training images
+    trained: tuple[TrainedPart, ...] = ()  # those that have a record of their training images
 
 
 def prepare(
@@ -65,7 +65,7 @@ def prepare(
     method = registry.method(request.method)
     composed = partial(
         compose,
-        registry,
+        registry.make,
         method,
         guidance=request.guidance,
         regularizers=request.regularizers,
@@ -85,7 +85,7 @@ def prepare(
     for piece in [*composition.pieces(), *([captioner] if captioner else [])]:
         piece.check(asked)
     if request.map:
-        read_map(request.map).check(asked)
+        read_map(request.map).check([one.sized for one in asked])
     domain = common_domain(asked)
     classifier, judge = _classifiers(request, registry, domain)
     examples = _examples(request, registry, domain)
@@ -109,7 +109,7 @@ def prepare(
         frozenset(given | words),
         examples,
         captioner,
-        tuple(networks(registry, {**named(classifier, judge, model), **_adapters(request)})),
+        tuple(trained_parts({**uris_of(classifier, judge, model), **_adapters(request)}, registry.domain)),
     )
 
 
@@ -120,14 +120,11 @@ def _adapters(request: Request) -> dict[str, str]:
 def _examples(request: Request, registry: Registry, domain: str) -> Dataset | None:
     """Labelled images for methods that learn from some: those asked for, else the domain's training images, else the
     training part of the data whose images are explained."""
-    from counterlens.core.data.dataset import is_data
-    from counterlens.core.plugin.registry import open_dataset
-
     uri = request.data or (f"domain:{domain}" if domain else "")
-    if not uri and (asked := [parse_uri(image) for image in request.images if is_data(image)]):
+    if not uri and (asked := [parse_uri(image) for image in request.images if registry.is_data(image)]):
         own = {key: value for key, value in asked[0].options.items() if key != "first"}
         uri = str(replace(asked[0], options={**own, "split": "train"}))
-    return open_dataset(registry, uri) if uri else None
+    return registry.open_dataset(uri) if uri else None
 
 
 def _with_directions(composition: Composition, file: str) -> Composition:

@@ -83,16 +83,14 @@ def gather(request: Request, registry: Registry, notice: Callable[[str], None] =
 
 
 def _asked(name: str, registry: Registry, notice: Callable[[str], None]) -> Iterator[SourceImage]:
-    from counterlens.core.data.dataset import is_data
     from counterlens.core.images.fit import Picture
     from counterlens.core.images.load import load_picture
-    from counterlens.core.plugin.registry import open_dataset
 
     match = DOMAIN_IMAGE.match(name)
     if match and not Path(name).exists():
         yield _of_domain(name, registry.domain(match[1]), int(match[2]))
-    elif is_data(name):
-        for example, pixels in open_dataset(registry, name).pictures(notice=notice):
+    elif registry.is_data(name):
+        for example, pixels in registry.open_dataset(name).pictures(notice=notice):
             decoded = example.digest if example.decode else None
             yield SourceImage(name=example.id, picture=Picture(pixels), label=example.label, decoded=decoded)
     else:

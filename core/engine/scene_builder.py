@@ -23,7 +23,7 @@ from counterlens.core.utils.digest import digest, image_digest
 if TYPE_CHECKING:
     from counterlens.core.classifiers.classifier import Classifier
     from counterlens.core.data.source_image import SourceImage
-    from counterlens.core.data.training_images import Network
+    from counterlens.core.data.training_images import TrainedPart
     from counterlens.core.engine.prepare import Prepared
     from counterlens.core.images.fit import Fitted
     from counterlens.core.models.pipeline import Pipeline
@@ -120,7 +120,7 @@ def _item(one: SourceImage, view: Fitted, labels: Sequence[str], target: int, co
     )
 
 
-def _trained(item: Item, nets: Sequence[Network]) -> Item:
+def _trained(item: Item, nets: Sequence[TrainedPart]) -> Item:
     """With a note where networks were trained on the image: what they say of it is not what they say of others."""
     if not nets:
         return item

@@ -17,7 +17,6 @@ from counterlens.core.engine.scene_builder import ready_items
 from counterlens.core.engine.solver import Solver
 from counterlens.core.errors import PlanError, UsageError
 from counterlens.core.models.pool import Key, Pool
-from counterlens.core.plugin.registry import open_classifier
 from counterlens.core.problem.inversion_cache import Inversions
 from counterlens.core.problem.plan import plan
 from counterlens.core.runs.folder import Run
@@ -178,7 +177,7 @@ class Session:
     def classifier(self, stack: ExitStack, uri: str, device: str) -> Classifier:
         """A classifier or judge on loan until ``stack`` closes."""
         return stack.enter_context(
-            self.pool.lend(Key(uri, device=device), lambda key: open_classifier(self.registry, uri, device))
+            self.pool.lend(Key(uri, device=device), lambda key: self.registry.open_classifier(uri, device))
         )
 
     def _check(self, prepared: Prepared, classifier: Classifier, notice: Notice) -> None:

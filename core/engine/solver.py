@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from counterlens.core.diffusion.costs import costs_of
 from counterlens.core.engine.manifest import heading_of
 from counterlens.core.engine.scene_builder import scene_of
 from counterlens.core.errors import CounterlensError
@@ -157,7 +156,7 @@ class Solver:
                 None if scene.lock is None else scene.lock.alpha[row].cpu(),
                 shots=self._shots(scene.take([row]), found, row),
             )
-            costs = {**costs_of(scene, row), "peak_bytes": _peak(self.pipeline.device), "rows": rows}
+            costs = {**scene.net.meter.of(row), "peak_bytes": _peak(self.pipeline.device), "rows": rows}
             costs["seconds"] = round(shared + costs["seconds_reused"], 4)
             if scene.lock is not None:
                 decoded = round(float(alone[row, one.target]), 6)

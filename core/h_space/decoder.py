@@ -45,7 +45,7 @@ class DecoderHalf:
         extra = {name: torch.cat([step.extra[b][name].repeat_interleave(k, 0) for b in step.cond]) for name in names}
         t = torch.as_tensor(step.level.t, device=delta.device).expand(1).repeat(n * k)
         x = step.x.repeat(n * k, 1, 1, 1).to(self.net.dtype)
-        with self._replaying(k), tapped(self.net, [_Move((self.site,), delta)], step):
+        with self._replaying(k), tapped(self.net.sites, self.net.attention, [_Move((self.site,), delta)], step):
             out = self.net.predict(x, t, cond, extra).float()[:, : self.net.channels]
         return self.combine(dict(zip(step.cond, out.chunk(n), strict=True)), step)
 

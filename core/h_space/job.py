@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from counterlens.core.h_space.recording import Recorded
     from counterlens.core.h_space.shifts import Shift
     from counterlens.core.models.pipeline import Pipeline
-    from counterlens.core.plugin.registry import Registry
     from counterlens.core.problem.method_pieces import Combiner, Inverter
     from counterlens.core.problem.problem import Problem
 
@@ -71,7 +70,6 @@ class FindJob:
     ``recorded`` walks over ``quest.count`` generated samples or real images, batch by batch.
     """
 
-    registry: Registry
     quest: FindRequest
     pipeline: Pipeline
     grid: tuple[Level, ...]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -14,9 +13,6 @@ from PIL import Image, UnidentifiedImageError
 from counterlens.core.errors import UsageError
 from counterlens.core.images import load
 from counterlens.core.images.fit import Picture, fit
-
-if TYPE_CHECKING:
-    from counterlens.core.data.source_image import SourceImage
 
 GREY = 3  # steps of 255 by which the channels of a grey picture may differ (JPEG)
 
@@ -28,15 +24,15 @@ class MapFile:
     path: str
     values: np.ndarray
 
-    def check(self, asked: Sequence[SourceImage], fit: str | None = None) -> None:
-        """UsageError when nothing may change, or when it has another size than a picture and no ``fit`` was given."""
+    def check(self, sizes: Iterable[tuple[str, int, int]], fit: str | None = None) -> None:
+        """UsageError when nothing may change, or when it has another size than a picture (its name, height and width)
+        and no ``fit`` was given."""
         if not self.values.any():
             raise UsageError(f"{self.path}: the map locks every pixel, so nothing can change; is its polarity right?")
-        for one in asked:
-            shape = one.picture.pixels.shape[:2]
-            if fit is None and shape != self.values.shape:
+        for name, *shape in sizes:
+            if fit is None and tuple(shape) != self.values.shape:
                 raise UsageError(
-                    f"{self.path}: the map is {_size(self.values.shape)} and {one.name} is {_size(shape)}; "
+                    f"{self.path}: the map is {_size(self.values.shape)} and {name} is {_size(shape)}; "
                     "draw it at that size, or allow resizing with fit=crop, fit=pad or fit=squash"
                 )
 

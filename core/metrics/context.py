@@ -14,14 +14,13 @@ from counterlens.core.utils.uri import parse_uri
 if TYPE_CHECKING:
     from counterlens.core.classifiers.classifier import Classifier
     from counterlens.core.data.domain import Domain
-    from counterlens.core.plugin.registry import Registry
+    from counterlens.core.pieces.catalogue import Catalogue
 
 
 def open_features(uri: str, context: Context) -> Features:
     """The extractor behind ``judge``, ``classifier``, ``attributes``, a scheme of a plugin, or a classifier URI."""
-    opener = _of_plugins("EXTRACTORS", uri, context)
-    if opener is not None:
-        return opener(uri, context)
+    if (found := context.catalogue.open_features(uri, context)) is not None:
+        return found
     name = uri.removesuffix(SPATIAL)
     classifier = getattr(context, name) if name in ROLES else context.open("judge", name)
     look = spatial if uri.endswith(SPATIAL) else penultimate
@@ -36,21 +35,12 @@ def features_missing(uri: str, context: Context) -> str:
     name = uri.removesuffix(SPATIAL)
     if name in ROLES:
         return "" if name in context.gives else context.advice(name)
-    check = _of_plugins("EXTRACTORS_MISSING", uri, context)
-    if check is not None:
-        return check(uri, context)
-    plugins = context.registry.pm.get_plugins()
-    known = {scheme for p in plugins for scheme in (*getattr(p, "SCHEMES", ()), *getattr(p, "EXTRACTORS", ()))}
+    if (why := context.catalogue.features_missing(uri, context)) is not None:
+        return why
+    known = {**context.catalogue.schemes("classifier"), **context.catalogue.schemes("features")}
     if parse_uri(name).scheme not in known:
         raise unknown("features", name, {*ROLES, *known})
     return ""
-
-
-def _of_plugins(table: str, uri: str, context: Context) -> Any:
-    """A plugin's entry for the scheme of a URI: ``EXTRACTORS = {scheme: (uri, context) -> Features}``."""
-    scheme = uri.removesuffix(SPATIAL).partition(":")[0]
-    plugins = context.registry.pm.get_plugins()
-    return next((entry for plugin in plugins if (entry := getattr(plugin, table, {}).get(scheme))), None)
 
 
 ADVICE = {
@@ -74,7 +64,7 @@ class Context:
     are loaded already; whatever is opened joins them.
     """
 
-    registry: Registry
+    catalogue: Catalogue
     classifier_uri: str = ""
     judge_uri: str = ""
     attributes_uri: str = ""
@@ -105,17 +95,16 @@ class Context:
         return self.open("attributes", self.attributes_uri)
 
     def open(self, word: str, uri: str) -> Classifier:
-        from counterlens.core.plugin.registry import open_classifier
 
         if not uri:
             raise PlanError(ADVICE[word])
         if uri not in self.opened:
-            self.opened[uri] = open_classifier(self.registry, uri, self.device)
+            self.opened[uri] = self.catalogue.open_classifier(uri, self.device)
         return self.opened[uri]
 
     @property
     def domain(self) -> type[Domain] | None:
-        return self.registry.domain(self.domain_name) if self.domain_name else None
+        return self.catalogue.domain(self.domain_name) if self.domain_name else None
 
     @property
     def gives(self) -> frozenset[str]:

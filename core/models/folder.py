@@ -5,30 +5,29 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from counterlens.core.errors import CounterlensError, MissingError, UsageError
 
-if TYPE_CHECKING:
-    from counterlens.core.plugin.registry import Registry
+Recognise = Callable[[Mapping[str, Any]], str]  # model_index.json -> the family's name; UsageError for an unknown one
 
 
-def pipelines_in(model: str, registry: Registry) -> dict[str, Path]:
+def pipelines_in(model: str, recognise: Recognise) -> dict[str, Path]:
     """{family: folder} of the pipelines in a folder that is none itself; empty for everything else."""
     folder = Path(model).expanduser()
     if not folder.is_dir() or (folder / "model_index.json").is_file():
         return {}
     found = {path.parent for path in folder.glob("*/model_index.json")}
-    families = {path: family_of(index_of(path), registry) for path in sorted(found)}
+    families = {path: family_of(index_of(path), recognise) for path in sorted(found)}
     return {family: path for path, family in families.items() if family}
 
 
 LONGEST = 100_000_000  # bytes; a longer header is not a header
 
 
-def describe(folder: Path, registry: Registry) -> dict[str, Any]:
+def describe_folder(folder: Path, recognise: Recognise) -> dict[str, Any]:
     """Family, parts with parameters and bytes, scheduler and prediction kind of a folder in diffusers' layout."""
     index = index_of(folder)
     scheduler = _json(folder / "scheduler" / "scheduler_config.json")
@@ -36,7 +35,7 @@ def describe(folder: Path, registry: Registry) -> dict[str, Any]:
     return {
         "model": str(folder),
         "pipeline": index.get("_class_name"),
-        "family": family_of(index, registry),
+        "family": family_of(index, recognise),
         "scheduler": scheduler.get("_class_name"),
         "prediction": scheduler.get("prediction_type", "epsilon") if scheduler else None,
         "train_steps": scheduler.get("num_train_timesteps"),
@@ -56,10 +55,10 @@ def index_of(folder: Path) -> dict[str, Any]:
     return index
 
 
-def family_of(index: Mapping[str, Any], registry: Registry) -> str | None:
+def family_of(index: Mapping[str, Any], recognise: Recognise) -> str | None:
     """The family's name, None when no installed family takes this pipeline."""
     try:
-        return registry.recognise(index)
+        return recognise(index)
     except CounterlensError:
         return None
 

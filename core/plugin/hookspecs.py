@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     import click
 
     from counterlens.core.classifiers.classifier import Classifier
+    from counterlens.core.classifiers.features import Features
     from counterlens.core.conditioning.captioner import Captioner
     from counterlens.core.conditioning.directions import Direction
     from counterlens.core.data.domain import Domain
     from counterlens.core.h_space.finder import Finder
+    from counterlens.core.metrics.context import Context
     from counterlens.core.metrics.metric import Metric
     from counterlens.core.models.family import Family
     from counterlens.core.problem.masker import Masker
@@ -136,6 +138,15 @@ def counterlens_recognise(model_index: Mapping[str, Any]) -> str | None:
     """The family's name for a ``model_index.json``; stops at the first that is not None, before the built-in rule."""
 
 
+@hookspec
+def counterlens_schemes() -> Mapping[str, Mapping[str, str]]:
+    """The schemes of URIs that you open: ``{"data": {scheme: what it names}, "classifier": {…}, "features": {…}}``.
+
+    They are what suggestions list, and how commands tell a data set from a picture's path.
+    """
+    raise NotImplementedError
+
+
 @hookspec(firstresult=True)
 def counterlens_open_classifier(uri: str, device: str) -> Classifier | None:
     """The classifier behind a URI whose scheme is yours, else None; stops at the first that is not None."""
@@ -152,6 +163,20 @@ def counterlens_open_dataset(uri: str) -> Any:
 
     ``Dataset.part`` says that you obeyed the option ``split``; without it the images are divided by their groups.
     """
+
+
+@hookspec(firstresult=True)
+def counterlens_open_features(uri: str, context: Context) -> Features | None:
+    """The feature extractor behind a URI whose scheme is yours, else None; stops at the first that is not None.
+
+    ``/spatial`` at the end of the URI asks for a map of features.
+    """
+
+
+@hookspec(firstresult=True)
+def counterlens_features_missing(uri: str, context: Context) -> str | None:
+    """What is missing to open these features, in one line, without loading anything; empty when nothing is; None for
+    a scheme that is not yours."""
 
 
 # --- observers: called while a run goes on; what they return is ignored -----------------------------------------

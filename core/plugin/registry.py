@@ -6,14 +6,15 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from counterlens.core.conditioning.captioner import Captioner
 from counterlens.core.conditioning.directions import Direction
-from counterlens.core.data.dataset import PARTS, schemes
-from counterlens.core.data.domain import _domain
+from counterlens.core.data.dataset import PARTS
+from counterlens.core.data.domain import open_domain_images
 from counterlens.core.errors import UsageError, unknown
 from counterlens.core.h_space.finder import Finder
 from counterlens.core.metrics.metric import Metric
@@ -32,45 +33,6 @@ if TYPE_CHECKING:
     from counterlens.core.models.family import Family
     from counterlens.core.pieces.base import Piece
     from counterlens.core.problem.method import Method
-
-
-def open_classifier(registry: Registry, uri: str, device: str = "cpu") -> Classifier:
-    """The classifier behind a URI, from the first plugin that knows its scheme; UsageError when none does.
-
-    A plugin that opens classifiers lists its schemes in ``SCHEMES``, for the suggestion.
-    """
-    found = registry.pm.hook.counterlens_open_classifier(uri=uri, device=device)
-    if found is not None:
-        return found
-    known = {scheme for plugin in registry.pm.get_plugins() for scheme in getattr(plugin, "SCHEMES", ())}
-    scheme = parse_uri(uri).scheme
-    if not scheme:
-        raise UsageError(f"classifier {uri!r} has no scheme: write file:{uri}, or one of {', '.join(sorted(known))}")
-    raise unknown("classifier scheme", scheme, known)
-
-
-def open_dataset(registry: Registry, uri: str) -> Dataset:
-    """The data behind a URI, from the first plugin that knows its scheme, else a domain or a folder.
-
-    Options of ``domain:NAME``: ``split`` (train, validation, test; train if not given) and ``first`` (how many images).
-    Of ``folder:DIR``, or a plain path: those of ``listing.dataset_of``. A plugin that does not divide its images has
-    them divided by their groups when a part is asked for.
-    """
-    parts = parse_uri(uri)
-    found: Dataset | None = registry.pm.hook.counterlens_open_dataset(uri=uri)
-    if found is not None:
-        asked = parts.text("split")
-        if asked not in ("", "all", *PARTS):
-            raise unknown(f"{uri}: split", asked, (*sorted(set(PARTS.values())), "all"))
-        wanted = PARTS.get(asked, "")
-        return found if not wanted or found.part == wanted else found.divided(wanted)
-    if parts.scheme == "domain":
-        return _domain(registry, parts)
-    if parts.scheme in ("", "folder"):
-        from counterlens.plugins.datasets.folder import open_folder
-
-        return open_folder(parts)
-    raise unknown("data scheme", parts.scheme, schemes(registry))
 
 
 KINDS: dict[str, type[Piece]] = {
@@ -145,6 +107,10 @@ class Registry:
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     origins: dict[tuple[str, str], str] = field(default_factory=dict)
 
+    def entries_of(self, kind: str) -> Mapping[str, Any]:
+        """Classes (or methods) of a kind by their names."""
+        return self.entries[kind]
+
     def get(self, kind: str, name: str) -> Any:
         """The entry of that name; unknown names get a suggestion and the list."""
         try:
@@ -183,6 +149,59 @@ class Registry:
 
     def domain(self, name: str) -> type[Domain]:
         return self.get("domain", name)
+
+    def schemes(self, kind: str) -> dict[str, str]:
+        """What a URI of ``data``, ``classifier`` or ``features`` may begin with, and what it says."""
+        brought = [found.get(kind, {}) for found in self.pm.hook.counterlens_schemes()]
+        return {scheme: what for schemes in brought for scheme, what in schemes.items()}
+
+    def is_data(self, text: str) -> bool:
+        """Whether an argument names labelled images and not one picture: a data scheme, or a folder. Pictures of
+        a domain are named one by one (``NAME:INDEX``)."""
+        scheme = parse_uri(text).scheme
+        return scheme in self.schemes("data").keys() - {"domain"} or (not scheme and Path(text).expanduser().is_dir())
+
+    def open_dataset(self, uri: str) -> Dataset:
+        """The data behind a URI, from the first plugin that knows its scheme, else a domain.
+
+        Options of ``domain:NAME``: ``split`` (train, validation, test; train if not given) and ``first`` (how many
+        images). Of the others: those of ``core/data/selection.py``. A plugin that does not divide its images has them
+        divided by their groups when a part is asked for.
+        """
+        parts = parse_uri(uri)
+        found: Dataset | None = self.pm.hook.counterlens_open_dataset(uri=uri)
+        if found is not None:
+            asked = parts.text("split")
+            if asked not in ("", "all", *PARTS):
+                raise unknown(f"{uri}: split", asked, (*sorted(set(PARTS.values())), "all"))
+            wanted = PARTS.get(asked, "")
+            return found if not wanted or found.part == wanted else found.divided(wanted)
+        if parts.scheme == "domain":
+            return open_domain_images(self.domain(parts.path), parts)
+        raise unknown("data scheme", parts.scheme, self.schemes("data"))
+
+    def open_classifier(self, uri: str, device: str = "cpu") -> Classifier:
+        """The classifier behind a URI, from the first plugin that knows its scheme; UsageError when none does."""
+        found = self.pm.hook.counterlens_open_classifier(uri=uri, device=device)
+        if found is not None:
+            return found
+        known, scheme = self.schemes("classifier"), parse_uri(uri).scheme
+        if not scheme:
+            listed = ", ".join(sorted(known))
+            raise UsageError(f"classifier {uri!r} has no scheme: write file:{uri}, or one of {listed}")
+        raise unknown("classifier scheme", scheme, known)
+
+    def architecture(self, name: str, classes: int) -> Any:
+        """The untrained network of a name such as ``timm:NAME``, with ``classes`` outputs."""
+        return self.pm.hook.counterlens_architecture(name=name, classes=classes)
+
+    def open_features(self, uri: str, context: Any) -> Any:
+        """The extractor of a plugin's scheme (``core/classifiers/features.py``), None when nobody knows it."""
+        return self.pm.hook.counterlens_open_features(uri=uri, context=context)
+
+    def features_missing(self, uri: str, context: Any) -> str | None:
+        """What is missing to open these features, in one line; empty when nothing is, None when nobody knows them."""
+        return self.pm.hook.counterlens_features_missing(uri=uri, context=context)
 
 
 def load_registry(third_party: bool = True, extra: Mapping[str, Any] | None = None) -> Registry:

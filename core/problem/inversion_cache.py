@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,11 +19,21 @@ from counterlens.core.problem.scene import Scene
 from counterlens.core.utils.digest import digest, image_digest
 from counterlens.core.utils.tensor_cache import Cache
 
-if TYPE_CHECKING:
-    from counterlens.core.problem.method_pieces import Inverter
-
 VERSION = 2
 COSTS = ("forward", "gradient", "seconds")
+
+
+class Inverts(Protocol):
+    """What is asked of an inverter: a start of a trajectory that reproduces an image."""
+
+    name: str
+    nested: bool  # whether a later start is part of an earlier one
+
+    def start(self, n: int, skip: float | None = None) -> int: ...
+
+    def invert(self, problem: Any, skip: float | None = None) -> Inversion: ...
+
+    def model_dump(self, **how: Any) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,7 @@ class Inversions:
     about: Mapping[str, Any] = field(default_factory=dict)
     together: bool = False  # whether images are inverted in one batch; last bits may then depend on their neighbours
 
-    def key(self, scene: Scene, inverter: Inverter, combiner: Any, skip: float | None, batch: int) -> str:
+    def key(self, scene: Scene, inverter: Inverts, combiner: Any, skip: float | None, batch: int) -> str:
         """The key for a scene of one row. ``batch`` is in it since the size of a network call decides last bits."""
         options = {**inverter.model_dump(exclude={"skip"}), "start": inverter.start(len(scene.grid) - 1, skip)}
         return digest(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from counterlens.core.errors import UsageError
 
-if TYPE_CHECKING:
-    from counterlens.core.plugin.registry import Registry
+Make = Callable[[str, str], Any]  # kind, NAME key=value -> the piece
 
 
 class Method(BaseModel):
@@ -73,7 +73,7 @@ class Composition(BaseModel):
         return [self.inverter, self.combiner, *body, self.search]
 
 
-def compose(registry: Registry, method: Method, **changes: Any) -> Composition:
+def compose(make: Make, method: Method, **changes: Any) -> Composition:
     """Make the pieces of a method.
 
     ``changes``: ``editors``, ``guidance`` and ``regularizers`` are added after the method's own (a piece that the
@@ -85,12 +85,12 @@ def compose(registry: Registry, method: Method, **changes: Any) -> Composition:
     method = _revised(method, {**changes, **merged})
     return Composition(
         method=method,
-        inverter=registry.make("inverter", method.inverter),
-        combiner=registry.make("combiner", method.combiner),
-        editors=tuple(registry.make("editor", text) for text in method.editors),
-        guidance=tuple(registry.make("guidance", text) for text in method.guidance),
-        regularizers=tuple(registry.make("regularizer", text) for text in method.regularizers),
-        search=registry.make("search", method.search),
+        inverter=make("inverter", method.inverter),
+        combiner=make("combiner", method.combiner),
+        editors=tuple(make("editor", text) for text in method.editors),
+        guidance=tuple(make("guidance", text) for text in method.guidance),
+        regularizers=tuple(make("regularizer", text) for text in method.regularizers),
+        search=make("search", method.search),
     )
 
 

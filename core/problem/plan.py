@@ -8,7 +8,7 @@ from typing import Any
 
 from counterlens.core.errors import PlanError
 from counterlens.core.pieces.capabilities import WORDS
-from counterlens.core.plugin.registry import Registry
+from counterlens.core.pieces.catalogue import Catalogue
 from counterlens.core.problem.method import Composition
 
 
@@ -23,7 +23,7 @@ class PlanRow:
     gives: tuple[str, ...]
 
 
-def plan(composition: Composition, registry: Registry, family: str, given: Iterable[str]) -> list[PlanRow]:
+def plan(composition: Composition, catalogue: Catalogue, family: str, given: Iterable[str]) -> list[PlanRow]:
     """The rows of a method that works on ``family`` with what is ``given`` (family's and classifier's words).
 
     Raises PlanError at the first piece that lacks something: what is needed, who gives it, which families would do.
@@ -31,7 +31,7 @@ def plan(composition: Composition, registry: Registry, family: str, given: Itera
     have, table = set(given), []
     for piece in composition.pieces():
         if missing := sorted(piece.wanted() - have):
-            raise PlanError(_complaint(piece, missing[0], composition, registry, family))
+            raise PlanError(_complaint(piece, missing[0], composition, catalogue, family))
         have |= piece.gives
         table.append(
             PlanRow(
@@ -41,21 +41,21 @@ def plan(composition: Composition, registry: Registry, family: str, given: Itera
     return table
 
 
-def serves(composition: Composition, registry: Registry, family: str, given: Iterable[str]) -> bool:
+def serves(composition: Composition, catalogue: Catalogue, family: str, given: Iterable[str]) -> bool:
     """Whether ``plan`` would succeed."""
     try:
-        plan(composition, registry, family, given)
+        plan(composition, catalogue, family, given)
     except PlanError:
         return False
     return True
 
 
-def _complaint(piece: Any, word: str, composition: Composition, registry: Registry, family: str) -> str:
-    families = [name for name, cls in registry.entries["family"].items() if word in cls.gives]
+def _complaint(piece: Any, word: str, composition: Composition, catalogue: Catalogue, family: str) -> str:
+    families = [name for name, cls in catalogue.entries_of("family").items() if word in cls.gives]
     givers = [
         f"{kind} {name}"
         for kind in ("inverter", "combiner", "editor", "guidance", "masker", "captioner")
-        for name, cls in registry.entries[kind].items()
+        for name, cls in catalogue.entries_of(kind).items()
         if word in cls.gives
     ]
     if word == "gradient":

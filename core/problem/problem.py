@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,9 +17,38 @@ from counterlens.core.images.pixels import as_saved
 if TYPE_CHECKING:
     from counterlens.core.diffusion.inversion import Inversion
     from counterlens.core.diffusion.loop import Frame
-    from counterlens.core.problem.inversion_cache import Inversions
-    from counterlens.core.problem.method_pieces import Combiner, Editor, Energy, Guidance, Inverter, Regularizer
+    from counterlens.core.diffusion.step import Step
+    from counterlens.core.problem.inversion_cache import Inversions, Inverts
     from counterlens.core.problem.scene import Scene
+    from counterlens.core.problem.view import View
+
+
+class Edits(Protocol):
+    """What a problem asks of an editor."""
+
+    mixes: bool  # whether the rows of a step may be at different noise levels
+
+    def bind(self, scene: Scene) -> Any: ...
+
+    def on_problem(self, problem: Any) -> Any: ...
+
+
+class Measures(Protocol):
+    """What a problem asks of a guidance or a regularizer: one number an image, lower is better."""
+
+    weight: float
+
+    def __call__(self, view: View, step: Step) -> Tensor: ...
+
+
+class Combines(Protocol):
+    """What a problem asks of a combiner: one prediction out of the branches."""
+
+    name: str
+
+    def __call__(self, branches: Mapping[str, Tensor], step: Step) -> Tensor: ...
+
+    def model_dump(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -27,12 +56,12 @@ class Problem:
     """A scene with the pieces of its method; immutable, ``with_`` and ``take`` give variations."""
 
     scene: Scene
-    inverter: Inverter
-    combiner: Combiner
-    editors: tuple[Editor, ...] = ()
-    guidance: tuple[Guidance, ...] = ()
-    regularizers: tuple[Regularizer, ...] = ()
-    search: Any = None  # core.pieces.Search
+    inverter: Inverts
+    combiner: Combines
+    editors: tuple[Edits, ...] = ()
+    guidance: tuple[Measures, ...] = ()
+    regularizers: tuple[Measures, ...] = ()
+    search: Any = None  # a Search of method_pieces.py
     tau: float = 0.9
     batch: int = 16
     kept: dict[tuple[float | None, int], Inversion] = field(default_factory=dict, repr=False)
@@ -44,7 +73,7 @@ class Problem:
     tick: Callable[[int, int], None] = field(default=lambda done, total: None, repr=False)
 
     @property
-    def energies(self) -> tuple[Energy, ...]:
+    def energies(self) -> tuple[Measures, ...]:
         return (*self.guidance, *self.regularizers)
 
     def with_(self, **changes: Any) -> Problem:

@@ -12,7 +12,7 @@ from counterlens.core.pieces.base import Piece
 if TYPE_CHECKING:
     from counterlens.core.data.dataset import Dataset
     from counterlens.core.models.pipeline import Pipeline
-    from counterlens.core.plugin.registry import Registry
+    from counterlens.core.pieces.catalogue import Catalogue
 
 
 class Trainer(Piece):
@@ -38,7 +38,7 @@ class Trainer(Piece):
     def train(self, job: TrainJob) -> Mapping[str, Any]:
         """Do the work and write ``job.out``; returns the record that is printed.
 
-        The hashes of the images that were read are written beside it (core/data/training_images.py); a trainer whose parts
+        The hashes of the images that were read are written beside it (data/training_images.py); a trainer whose parts
         see different images writes a record into the sub-folder of each.
         """
         raise NotImplementedError
@@ -61,7 +61,7 @@ class TrainJob:
     ``test``: the images of the test part, where the data asked for is the training part of more.
     """
 
-    registry: Registry
+    catalogue: Catalogue
     dataset: Dataset
     out: Path
     pipeline: Pipeline | None = None
@@ -78,9 +78,3 @@ class TrainJob:
         """The pipeline, for trainers that asked for one."""
         assert self.pipeline is not None
         return self.pipeline
-
-
-def _words(registry: Registry, family: str, folder: Path) -> frozenset[str]:
-    from counterlens.core.models import hub
-
-    return registry.family(family).capabilities(hub.read_index(str(folder)))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from counterlens.core.workflows.unit_study import Sheet, SheetRow, UnitStudy, lent, same_size
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
     from counterlens.core.classifiers.unit_table import UnitTable
     from counterlens.core.plugin.registry import Registry
 
@@ -18,123 +17,12 @@ METHOD = "neuron"
 SILENT = "the unit is silent here, so it has no gradient: try a layer before its ReLU"
 
 
-class SheetRow(NamedTuple):
-    """A row of pictures ``images`` [N,3,H,W] in [0,1], with words below each and maps [N,1,H,W] in [0,1] over them."""
-
-    title: str
-    images: Tensor
-    words: Sequence[str]
-    maps: Tensor | None = None
-
-
-class Sheet(NamedTuple):
-    """Rows of pictures to be drawn below one title."""
-
-    title: str
-    rows: Sequence[SheetRow]
-
-
-class UnitStudy:
-    """Labelled images and the classifier that looks at them; with a pipeline of words, on loan until it closes."""
-
-    def __init__(
-        self,
-        registry: Registry,
-        data: str,
-        classifier: str | None,
-        batch: int = 16,
-        device: str = "auto",
-        notice: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        from counterlens.core.errors import UsageError
-        from counterlens.core.models.device import device_of
-        from counterlens.core.plugin.registry import open_classifier, open_dataset
-
-        self.registry, self.batch, self.device, self.notice = registry, batch, device_of(device), notice
-        self.data, self.dataset = data, open_dataset(self.registry, data)
-        uri = classifier or (self.domain.classifier if self.domain else "")
-        if not uri:
-            raise UsageError("which classifier? give --classifier URI, such as file:model.safetensors or timm:resnet18")
-        self.classifier = open_classifier(self.registry, uri, self.device)
-        self.kept: dict[str, np.ndarray] = {}
-        self.stack = ExitStack()
-
-    def __enter__(self) -> UnitStudy:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.stack.close()
-
-    @property
-    def domain(self) -> Any:
-        """The embedded domain of the data, if it is one."""
-        from counterlens.core.utils.uri import parse_uri
-
-        uri = parse_uri(self.data)
-        return self.registry.domain(uri.path) if uri.scheme == "domain" else None
-
-    def pictures(self) -> Iterator[tuple[str, str, np.ndarray]]:
-        for example, pixels in self.dataset.pictures(notice=self.notice):
-            yield example.id, example.label, pixels
-
-    def table(self, layer: str) -> UnitTable:
-        from counterlens.core.classifiers.unit_table import measured
-
-        return measured(self.classifier, self.pictures(), layer, self.batch)
-
-    def picture(self, name: str) -> np.ndarray:
-        """One of the images again."""
-        if name not in self.kept:
-            (example,) = [e for e in self.dataset.examples if e.id == name]
-            self.kept[name] = example.read()
-        return self.kept[name]
-
-    def captions(self, names: Sequence[str], labels: Sequence[str], captioner: str | None) -> list[str]:
-        """Captions of some images: a captioner's, else the domain's own."""
-        from counterlens.core.errors import UsageError
-
-        if captioner:
-            piece = self.registry.make("captioner", captioner)
-            piece.check(())
-            found = piece.caption([self.picture(name) for name in names], labels, self.device)
-            return [text for text, _ in found]
-        if self.domain is None:
-            raise UsageError("what describes the images? give --captioner 'NAME k=v', or --words a,b,c")
-        places = [name.split(":") for name in names]
-        return [self.domain.sample(int(index), split).caption for _, split, index in places]
-
-    def pipeline(self, model: str) -> Any:
-        """A pipeline that is conditioned on words, on loan."""
-        return lent(self.registry, self.stack, model, self.data if self.domain else "", self.device)
-
-
-def lent(registry: Registry, stack: ExitStack, model: str, data: str, device: str) -> Any:
-    """The text-conditioned pipeline of ``model``, or of the domain; PlanError for one without words."""
-    from counterlens.core.engine.locate import model_of
-    from counterlens.core.models.pool import Key, Pool
-
-    folder, family = model_of(registry, registry.make("editor", "toward"), model, data)
-    return stack.enter_context(Pool().lend(Key(folder, device=device), registry.family(family).load))
-
-
-def _tensor(pictures: Sequence[np.ndarray]) -> Tensor:
-    """[N,3,H,W] in [0,1]; pictures of other sizes are brought to the first one's."""
-    import torch
-    import torch.nn.functional as F
-
-    from counterlens.core.images.pixels import to_tensor
-
-    images = [to_tensor(picture)[None] / 2 + 0.5 for picture in pictures]
-    size = images[0].shape[-2:]
-    return torch.cat([F.interpolate(i, size, mode="bilinear", antialias=True, align_corners=False) for i in images])
-
-
 def top_sheet(study: UnitStudy, table: UnitTable, unit: int, count: int) -> Sheet:
     """The top images of a unit above, and where it looks in them below."""
     from counterlens.core.classifiers.unit_table import attribution
 
     rows = table.top(unit, count)
-    images = _tensor([study.picture(table.names[k]) for k in rows])
+    images = same_size([study.picture(table.names[k]) for k in rows])
     maps = attribution(study.classifier, images, unit, table.layer)
     said = [f"{table.labels[k]}\na = {float(table.values[k, unit]):.3g}" for k in rows]
     looks = SheetRow("looks at", images, [""] * len(rows), maps)
@@ -275,7 +163,7 @@ def _walked(
             row = {"image": record["image"], "unit": unit, "layer": layer, "sign": sign, "failure": record["failure"]}
             if record["counterfactual"]:
                 after = Path(record["counterfactual"])
-                pair = _tensor(
+                pair = same_size(
                     [np.asarray(Image.open(p).convert("RGB")) for p in (after.with_name("source.png"), after)]
                 )
                 with torch.no_grad():
@@ -306,7 +194,7 @@ def _more_and_less(
     sheet: list[SheetRow] = []
 
     def add(title: str, paths: list[Path], said: list[str]) -> None:
-        images = _tensor([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+        images = same_size([np.asarray(Image.open(path).convert("RGB")) for path in paths])
         sheet.append(SheetRow(title, images, said))
         sheet.append(SheetRow("looks at", images, [""] * len(paths), attribution(classifier, images, unit, layer)))
 
@@ -340,7 +228,7 @@ def compare_units(
         top = table.top(unit, count)
         means = {f"unit {other}": round(float(table.values[top, other].mean()), 4) for other in units}
         rows.append({"unit": unit, "on": "its top images", "images": [table.names[k] for k in top], **means})
-        images = _tensor([study.picture(table.names[k]) for k in top])
+        images = same_size([study.picture(table.names[k]) for k in top])
         maps = attribution(study.classifier, images, unit, table.layer)
         said = ["  ".join(f"{other}: {float(table.values[k, other]):.2g}" for other in units) for k in top]
         sheet.append(SheetRow(f"top of {unit}", images, said))

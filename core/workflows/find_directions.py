@@ -61,7 +61,6 @@ def open_job(
     pipeline = stack.enter_context(pool.lend(key_, registry.family(family).load))
     classifier = _classifier(registry, uri, device, pool, stack) if uri else None
     return FindJob(
-        registry,
         quest,
         pipeline,
         pipeline.grid(quest.steps),
@@ -114,7 +113,6 @@ def _of_images(
     problem = desk.problem(ready)
     composition = prepared.composition
     return FindJob(
-        registry,
         quest,
         desk.pipeline,
         problem.scene.grid,
@@ -130,16 +128,14 @@ def _of_images(
 
 def _classifier(registry: Registry, uri: str, device: str, pool: Any, stack: ExitStack) -> Classifier:
     from counterlens.core.models.pool import Key
-    from counterlens.core.plugin.registry import open_classifier
 
-    return stack.enter_context(pool.lend(Key(uri, device=device), lambda _: open_classifier(registry, uri, device)))
+    return stack.enter_context(pool.lend(Key(uri, device=device), lambda _: registry.open_classifier(uri, device)))
 
 
 def _examples(registry: Registry, quest: FindRequest, domain: str) -> Dataset | None:
-    from counterlens.core.plugin.registry import open_dataset
 
     uri = quest.data or (f"domain:{domain}" if domain else "")
-    return open_dataset(registry, uri) if uri else None
+    return registry.open_dataset(uri) if uri else None
 
 
 def _domain_of(model: str) -> str:

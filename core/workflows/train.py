@@ -14,7 +14,6 @@ from counterlens.core.engine.locate import model_of
 from counterlens.core.errors import UsageError
 from counterlens.core.models.device import device_of
 from counterlens.core.models.pool import Key, Pool
-from counterlens.core.plugin.registry import open_dataset
 from counterlens.core.training.trainer import TrainJob
 from counterlens.core.utils.uri import parse_uri
 
@@ -52,7 +51,7 @@ def train(
     UsageError and PlanError come before any weight is loaded.
     """
     networks = networks or Networks()
-    dataset, test = open_dataset(registry, data), test_of(registry, data)
+    dataset, test = registry.open_dataset(data), test_of(registry, data)
     path = Path(out or trainer.file)
     device = device_of(networks.device)
     if dry_run:
@@ -82,6 +81,6 @@ def test_of(registry: Registry, data: str) -> Dataset | None:
     if parts.text("split") != "train":
         return None
     try:
-        return open_dataset(registry, str(replace(parts, options={**parts.options, "split": "test"})))
+        return registry.open_dataset(str(replace(parts, options={**parts.options, "split": "test"})))
     except UsageError:
         return None

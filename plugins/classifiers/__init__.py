@@ -14,7 +14,20 @@ if TYPE_CHECKING:
 
     from counterlens.core.classifiers.classifier import Classifier
 
-SCHEMES = ("timm", "torchvision", "hf", "clip", "file", "python", "ensemble")
+SCHEMES = {
+    "timm": "a model of timm",
+    "torchvision": "a model of torchvision",
+    "hf": "a model of transformers, by id or folder",
+    "clip": "CLIP with labels as words",
+    "file": "a .safetensors file with a named architecture",
+    "python": "a callable or module of your own code",
+    "ensemble": "a folder of classifiers whose logits are averaged",
+}
+
+
+@hookimpl
+def counterlens_schemes() -> dict[str, dict[str, str]]:
+    return {"classifier": SCHEMES}
 
 
 @hookimpl

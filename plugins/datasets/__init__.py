@@ -11,13 +11,25 @@ from counterlens.core.utils.uri import parse_uri
 if TYPE_CHECKING:
     from counterlens.core.data.dataset import Dataset
 
-SCHEMES = {"csv": "tables", "npz": "arrays", "hf": "rows"}
+FILES = {"": "folder", "folder": "folder", "csv": "tables", "npz": "arrays", "hf": "rows"}
+
+
+@hookimpl
+def counterlens_schemes() -> dict[str, dict[str, str]]:
+    return {
+        "data": {
+            "folder": "a folder with a sub-folder of images for each class",
+            "csv": "a table with the columns of paths and labels",
+            "npz": "arrays of images and labels",
+            "hf": "a folder of the library datasets",
+        }
+    }
 
 
 @hookimpl
 def counterlens_open_dataset(uri: str) -> Dataset | None:
-    """The data set behind a URI of ``SCHEMES``, else None."""
+    """The data set behind a URI of ``FILES``, or a plain path, else None."""
     parts = parse_uri(uri)
-    if parts.scheme not in SCHEMES:
+    if parts.scheme not in FILES:
         return None
-    return importlib.import_module(f"{__name__}.{SCHEMES[parts.scheme]}").open_dataset(parts)
+    return importlib.import_module(f"{__name__}.{FILES[parts.scheme]}").open_dataset(parts)

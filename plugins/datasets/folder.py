@@ -20,7 +20,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 
 
-def open_folder(uri: Uri) -> Dataset:
+def open_dataset(uri: Uri) -> Dataset:
     """The data set in a folder; names are read, and no pixels."""
     uri.only(*COMMON)
     root = Path(uri.path).expanduser()

@@ -2,7 +2,10 @@
 
 from counterlens.core.plugin.hookspecs import hookimpl
 
-SCHEMES = ("domain",)
+
+@hookimpl
+def counterlens_schemes():
+    return {"data": {"domain": "an embedded domain"}, "classifier": {"domain": "a classifier of an embedded domain"}}
 
 
 @hookimpl

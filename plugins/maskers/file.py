@@ -40,7 +40,9 @@ class File(Masker):
             by_path.setdefault(self._path(one.name, one.index), []).append(one)
         for path, pictures in by_path.items():
             read = self._read(path)
-            (replace(read, values=1 - read.values) if self.invert else read).check(pictures, self.fit)
+            (replace(read, values=1 - read.values) if self.invert else read).check(
+                [one.sized for one in pictures], self.fit
+            )
 
     def mask(self, scene: Scene) -> Tensor:
         import torch

@@ -1,7 +1,7 @@
 """Metrics that come with counterlens, and the feature extractors that they may use."""
 
 from counterlens.core.plugin.hookspecs import hookimpl
-from counterlens.plugins.metrics.extractors import EXTRACTORS, EXTRACTORS_MISSING
+from counterlens.plugins.metrics import extractors
 from counterlens.plugins.metrics.network import factors
 from counterlens.plugins.metrics.network.attributes import AttributeChange, CorrelationDifference, Disentanglement, Mnac
 from counterlens.plugins.metrics.network.cout import Cout
@@ -16,7 +16,20 @@ from counterlens.plugins.metrics.record import confidence, costs, flips
 from counterlens.plugins.metrics.record.judge import JudgeAgreement, JudgeConverted, JudgeFlipRate
 from counterlens.plugins.metrics.sets import fid, neighbours
 
-__all__ = ["EXTRACTORS", "EXTRACTORS_MISSING"]
+
+@hookimpl
+def counterlens_schemes():
+    return {"features": {scheme: f"weights of {what}" for scheme, what in extractors.ADVICE.items()}}
+
+
+@hookimpl
+def counterlens_open_features(uri, context):
+    return extractors.opened(uri, context) if extractors.knows(uri) else None
+
+
+@hookimpl
+def counterlens_features_missing(uri, context):
+    return extractors.missing(uri, context) if extractors.knows(uri) else None
 
 
 @hookimpl

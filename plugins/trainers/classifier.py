@@ -98,7 +98,7 @@ class Classifier(Trainer):
         from counterlens.core.data import training_images
 
         folder.mkdir(parents=True)
-        training_images.write(folder, data.hashes(role, f"{role}-held"), job.dataset.uri)
+        training_images.write_record(folder, data.hashes(role, f"{role}-held"), job.dataset.uri)
         return [self._member(job, data, role, name, folder) for name in self.archs(role)]
 
     def _member(self, job: TrainJob, data: Any, role: str, name: str, folder: Path) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class Classifier(Trainer):
         )
         arch = name if name.partition(":")[0] in ("timm", "torchvision", *SHORT) else f"torchvision:{name}"
         torch.manual_seed(job.seed)
-        net = job.registry.pm.hook.counterlens_architecture(name=arch, classes=len(data.labels))
+        net = job.catalogue.architecture(arch, len(data.labels))
         begun = self._begin(job, net, arch) if self.pretrained else "at random"
         train, held = data.part(role), data.part(f"{role}-held")
         what = f"{role} {name}"
@@ -138,12 +138,10 @@ class Classifier(Trainer):
 
     def _begin(self, job: TrainJob, net: nn.Module, arch: str) -> str:
         """Published weights, but for the last layer, where they can be had."""
-        from counterlens.core.plugin.registry import open_classifier
-
         if not arch.startswith(("torchvision:", "timm:")):
             return "at random"
         try:
-            published = open_classifier(job.registry, arch).modules["classifier"].state_dict()
+            published = job.catalogue.open_classifier(arch).modules["classifier"].state_dict()
         except CounterlensError as error:
             job.notice(f"{arch} begins at random: {error}")
             return "at random"
@@ -156,7 +154,6 @@ class Classifier(Trainer):
     def _scores(self, job: TrainJob, data: Any, folder: Path) -> dict[str, Any]:
         """Accuracy of both ensembles on images that neither has seen, as they will be opened; gated."""
         from counterlens.core.classifiers.accuracy import measure_accuracy
-        from counterlens.core.plugin.registry import open_classifier
         from counterlens.plugins.trainers.fitting.classifier import auc
 
         test = data.part("test")
@@ -164,7 +161,7 @@ class Classifier(Trainer):
         aucs: dict[str, float | None] = {}
         images = test.images.float() / 255
         for role in ("selector", "judge"):
-            classifier = open_classifier(job.registry, f"ensemble:{folder / role}", job.device)
+            classifier = job.catalogue.open_classifier(f"ensemble:{folder / role}", job.device)
             scores[role] = measure_accuracy(classifier, images, [data.labels[k] for k in test.labels])
             aucs[role] = auc(classifier.evaluate(images).cpu(), test.labels)
             if scores[role].near_chance and not self.force:

@@ -44,11 +44,11 @@ class Embeddings(Trainer):
         from counterlens.core.conditioning.direction_quality import quality
         from counterlens.core.conditioning.directions import ClassPair
 
-        names = sorted(job.registry.entries["direction"]) if "all" in self.directions else self.directions
+        names = sorted(job.catalogue.entries_of("direction")) if "all" in self.directions else self.directions
         for source, target in self._pairs(job.dataset.labels):
             pair = ClassPair(found.of(source), found.of(target), (source, target), job.network)
             for name in names:
-                piece = job.registry.make("direction", name)
+                piece = job.catalogue.make("direction", name)
                 try:
                     row = asdict(quality(piece, pair, seed=job.seed))
                 except CounterlensError as error:  # a direction that needs what this pipeline lacks

@@ -20,6 +20,11 @@ ADVICE = {
 }
 
 
+def knows(uri: str) -> bool:
+    """Whether the URI of an extractor is one of ours."""
+    return uri.partition(":")[0] in ADVICE
+
+
 def path_of(uri: str, context: Context) -> Path | None:
     """The path in ``SCHEME:PATH``, else that of the context's weights; ``/spatial`` at the end is no part of it."""
     scheme, _, given = uri.removesuffix("/spatial").partition(":")
@@ -44,7 +49,3 @@ def opened(uri: str, context: Context) -> Features:
     module: Any = import_module(f"{__name__}.{scheme}")
     extract = module.extractor(path_of(uri, context), context.device, uri.endswith("/spatial"))
     return Features(uri, extract, context.device, context.batch)
-
-
-EXTRACTORS = dict.fromkeys(ADVICE, opened)
-EXTRACTORS_MISSING = dict.fromkeys(ADVICE, missing)

@@ -117,7 +117,7 @@ def trained(registry, uri, out):
     """The hashes that ``train`` writes beside what it makes."""
     part = "domain:shapes?first=300" if uri == "domain:shapes" else refined(uri, split="train")
     record = train(registry, Reader(), part, str(out), Networks(device="cpu"))
-    found = training_images.read(training_images.beside(out))
+    found = training_images.read_record(training_images.beside(out))
     assert record["images"] == len(found) > 0
     return found
 
@@ -218,7 +218,7 @@ def selector(registry, lights, tmp_path):
     trainer = registry.make("trainer", "classifier arch=small-cnn:4 size=16 epochs=3 lr=0.01 jitter=0.1")
     train(registry, trainer, f"{lights}?split=train&crop=square", str(tmp_path / "out"), Networks(device="cpu"))
     folders = [tmp_path / "out" / role for role in ("selector", "judge")]
-    selected, judged = (training_images.read(folder / training_images.NAME) for folder in folders)
+    selected, judged = (training_images.read_record(folder / training_images.NAME) for folder in folders)
     assert selected and judged and not selected & judged
     assert selected | judged == explained(registry, lights, "train")
     return f"ensemble:{tmp_path}/out/selector", selected
@@ -258,7 +258,7 @@ def test_a_pipeline_is_not_benchmarked_on_its_training_images(registry, lights, 
     test = explained(registry, lights, "test")
     how = {"model": str(model), "rows": ["reconstruct"], "steps": 2}
     planned(registry, lights, selector[0], "test", **how)
-    training_images.write(tmp_path / "models", test, lights)  # as of train backbone, which trains several
+    training_images.write_record(tmp_path / "models", test, lights)  # as of train backbone, which trains several
     with pytest.raises(UsageError, match=rf"the pipeline {model} was trained on (\d+) of the \1 images"):
         planned(registry, lights, selector[0], "test", **how)
     (tmp_path / "models" / training_images.NAME).write_text("{}")

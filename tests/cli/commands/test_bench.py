@@ -215,7 +215,7 @@ def test_a_declared_test_part_is_what_is_benchmarked(parts, cli):
 
 
 def test_training_images_are_refused_unless_forced_and_then_said(parts, cli):
-    training_images.write(Path("judge.safetensors"), parts[:2], "npz:a.npz")
+    training_images.write_record(Path("judge.safetensors"), parts[:2], "npz:a.npz")
     network = build("4", 2)
     about = {"arch": "small-cnn:4", "labels": "0,1", "size": "16"}
     save_file(network.state_dict(), "judge.safetensors", about)

@@ -88,10 +88,10 @@ def test_disagree_refuses_what_it_cannot_do(cli, tmp_path):
 def test_errors_explains_only_misclassified_images_in_the_order_asked_for_c12(cli, tmp_path):
     """Defect C12: what was chosen depended on how many workers there were, and no choice at all was an endless loop."""
     from counterlens.core.images.pixels import to_tensor
-    from counterlens.core.plugin.registry import load_registry, open_classifier
+    from counterlens.core.plugin.registry import load_registry
 
     registry = load_registry(third_party=False)
-    domain, classifier = registry.domain("shapes"), open_classifier(registry, "domain:shapes")
+    domain, classifier = registry.domain("shapes"), registry.open_classifier("domain:shapes")
     wrong, right = [], []
     for i in range(200):
         one = domain.sample(i)

@@ -6,7 +6,7 @@ from torch import nn
 from counterlens.core.classifiers.classifier import Classifier
 from counterlens.core.classifiers.preprocessing import Preprocessing, distinct
 from counterlens.core.errors import PlanError, UsageError
-from counterlens.core.plugin.registry import load_registry, open_classifier
+from counterlens.core.plugin.registry import load_registry
 
 LABELS = ("cat", "dog", "owl")
 
@@ -152,6 +152,6 @@ def test_labels_made_distinct():
 def test_unknown_schemes_get_a_suggestion():
     registry = load_registry(third_party=False)
     with pytest.raises(UsageError, match="did you mean 'timm'"):
-        open_classifier(registry, "tim:resnet18")
+        registry.open_classifier("tim:resnet18")
     with pytest.raises(UsageError, match="no scheme: write file:"):
-        open_classifier(registry, "a.safetensors")
+        registry.open_classifier("a.safetensors")

@@ -10,7 +10,7 @@ from PIL import Image
 from counterlens.cli.main import main
 from counterlens.core.data.audit import audit, probe
 from counterlens.core.data.dataset import Example
-from counterlens.core.plugin.registry import load_registry, open_dataset
+from counterlens.core.plugin.registry import load_registry
 
 REGISTRY = load_registry(third_party=False)
 
@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 
 def test_good_images_have_no_warnings(folder):
-    found = audit(open_dataset(REGISTRY, str(folder)))
+    found = audit(REGISTRY.open_dataset(str(folder)))
     assert [row["images"] for row in found["classes"]] == [30, 30] and not found["warnings"]
     assert found["sizes"] == {"16 x 16": 60} and found["probe"]["auc"] > 0.95
 
@@ -37,7 +37,7 @@ def test_what_is_wrong_is_said(folder):
     (folder / "dark" / "5.png").write_bytes(b"\x89PNG no")
     for path in sorted((folder / "dark").iterdir())[10:]:
         path.unlink(missing_ok=True)
-    said = "\n".join(audit(open_dataset(REGISTRY, str(folder)))["warnings"])
+    said = "\n".join(audit(REGISTRY.open_dataset(str(folder)))["warnings"])
     assert "class 'dark' has" in said and "few to learn from" in said
     assert "1 images are in more than one class" in said and "twice in different groups" in said
 

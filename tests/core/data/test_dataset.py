@@ -10,7 +10,7 @@ from PIL import Image
 from counterlens.core.data.dataset import Dataset, Example, refined
 from counterlens.core.errors import UsageError
 from counterlens.core.plugin.hookspecs import hookimpl
-from counterlens.core.plugin.registry import load_registry, open_dataset
+from counterlens.core.plugin.registry import load_registry
 from counterlens.core.utils.uri import parse_uri
 
 REGISTRY = load_registry(third_party=False)
@@ -29,7 +29,7 @@ def test_a_folder_of_class_folders(tmp_path):
     picture(tmp_path / "wild dög" / "a.png", 3)
     (tmp_path / "cat" / "notes.txt").write_text("no picture")
     (tmp_path / ".hidden").mkdir()
-    found = open_dataset(REGISTRY, str(tmp_path))
+    found = REGISTRY.open_dataset(str(tmp_path))
     assert found.labels == ("cat", "wild dög") and found.counts() == {"cat": 2, "wild dög": 1}
     assert [e.id for e in found.examples] == ["cat/a.JPEG", "cat/b.png", "wild dög/a.png"]
     assert (found.examples[1].read() == wanted).all()
@@ -39,33 +39,33 @@ def test_a_folder_of_class_folders(tmp_path):
 def test_the_digest_is_of_the_content(tmp_path):
     for name in "ab":
         picture(tmp_path / name / "1.png", ord(name))
-    first = open_dataset(REGISTRY, f"folder:{tmp_path}").content()
-    assert open_dataset(REGISTRY, str(tmp_path)).content() == first
+    first = REGISTRY.open_dataset(f"folder:{tmp_path}").content()
+    assert REGISTRY.open_dataset(str(tmp_path)).content() == first
     picture(tmp_path / "a" / "1.png", 9)
-    assert open_dataset(REGISTRY, str(tmp_path)).content() != first
+    assert REGISTRY.open_dataset(str(tmp_path)).content() != first
 
 
 def test_a_folder_divided_into_splits(tmp_path):
     for split in ("train", "test"):
         for name in "ab":
             picture(tmp_path / split / name / f"{split}.png")
-    assert [e.id for e in open_dataset(REGISTRY, str(tmp_path)).examples] == ["a/train.png", "b/train.png"]
-    assert [e.id for e in open_dataset(REGISTRY, f"folder:{tmp_path}?split=test").examples] == [
+    assert [e.id for e in REGISTRY.open_dataset(str(tmp_path)).examples] == ["a/train.png", "b/train.png"]
+    assert [e.id for e in REGISTRY.open_dataset(f"folder:{tmp_path}?split=test").examples] == [
         "a/test.png",
         "b/test.png",
     ]
     with pytest.raises(UsageError, match="it has test, train"):
-        open_dataset(REGISTRY, f"folder:{tmp_path}?split=validation")
+        REGISTRY.open_dataset(f"folder:{tmp_path}?split=validation")
 
 
 def test_groups_by_pattern(tmp_path):
     for name in ("CNV-12-1.png", "CNV-12-2.png", "CNV-3-1.png"):
         picture(tmp_path / "cnv" / name)
     picture(tmp_path / "other" / "x.png")
-    found = open_dataset(REGISTRY, f"folder:{tmp_path}?group=CNV-(\\d+)")
+    found = REGISTRY.open_dataset(f"folder:{tmp_path}?group=CNV-(\\d+)")
     assert [e.group for e in found.examples] == ["12", "12", "3", "x.png"]
     with pytest.raises(UsageError, match="not a regular expression"):
-        open_dataset(REGISTRY, f"folder:{tmp_path}?group=(")
+        REGISTRY.open_dataset(f"folder:{tmp_path}?group=(")
 
 
 def test_corrupt_images_are_named_and_counted_or_stop(tmp_path):
@@ -73,7 +73,7 @@ def test_corrupt_images_are_named_and_counted_or_stop(tmp_path):
         picture(tmp_path / "a" / f"{k}.png", k)
         picture(tmp_path / "b" / f"{k}.png", 9 + k)
     (tmp_path / "a" / "1.png").write_bytes((tmp_path / "a" / "1.png").read_bytes()[:60])
-    found, notes = open_dataset(REGISTRY, str(tmp_path)), []
+    found, notes = REGISTRY.open_dataset(str(tmp_path)), []
     assert len(list(found.pictures(notice=notes.append))) == 5
     assert "a/1.png" in notes[0] and "1 of 6 images" in notes[1]
     with pytest.raises(UsageError, match=r"1\.png"):
@@ -90,12 +90,12 @@ def test_corrupt_images_are_named_and_counted_or_stop(tmp_path):
 )
 def test_folders_without_two_classes(tmp_path, make, words):
     with pytest.raises(UsageError, match=words):
-        open_dataset(REGISTRY, str(make(tmp_path)))
+        REGISTRY.open_dataset(str(make(tmp_path)))
 
 
 def test_an_unknown_scheme():
     with pytest.raises(UsageError, match=r"unknown data scheme 'ftp': .*csv, domain, folder, hf, npz"):
-        open_dataset(REGISTRY, "ftp:x")
+        REGISTRY.open_dataset("ftp:x")
 
 
 class Stranger:
@@ -114,28 +114,28 @@ class Stranger:
 
 def test_data_of_a_plugin_is_divided_by_groups_and_its_scheme_is_known():
     registry = load_registry(third_party=False, extra={"stranger": Stranger()})
-    parts = {name: open_dataset(registry, f"beside:x?split={name}") for name in ("train", "validation", "test")}
+    parts = {name: registry.open_dataset(f"beside:x?split={name}") for name in ("train", "validation", "test")}
     groups = [{example.group for example in part.examples} for part in parts.values()]
-    assert sum(map(len, parts.values())) == len(open_dataset(registry, "beside:x")) == 200
+    assert sum(map(len, parts.values())) == len(registry.open_dataset("beside:x")) == 200
     assert all(groups) and not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
     assert len({part.content() for part in parts.values()}) == 3
     with pytest.raises(UsageError, match="did you mean 'test'"):
-        open_dataset(registry, "beside:x?split=tset")
+        registry.open_dataset("beside:x?split=tset")
     with pytest.raises(UsageError, match=r"did you mean 'beside'.*csv, domain, folder, hf, npz"):
-        open_dataset(registry, "besides:x")
+        registry.open_dataset("besides:x")
 
 
 def test_a_domain_is_a_data_set():
-    found = open_dataset(REGISTRY, "domain:digits?split=validation&first=12")
+    found = REGISTRY.open_dataset("domain:digits?split=validation&first=12")
     assert len(found) == 12 and found.labels[4] == "four"
     domain = REGISTRY.domain("digits")
     for k, example in enumerate(found.examples):
         assert example.label == domain.sample(k, "validation").label
         assert (example.read() == domain.sample(k, "validation").pixels).all()
-    other = open_dataset(REGISTRY, "domain:digits?split=test&first=12")
+    other = REGISTRY.open_dataset("domain:digits?split=test&first=12")
     assert found.content() != other.content()
     with pytest.raises(UsageError, match="splits train, validation and test"):
-        open_dataset(REGISTRY, "domain:digits?split=val")
+        REGISTRY.open_dataset("domain:digits?split=val")
 
 
 def many(root, count=60):
@@ -147,13 +147,13 @@ def many(root, count=60):
 
 def test_a_plain_folder_is_divided_by_groups_alike_whatever_is_asked_for(tmp_path):
     uri = f"folder:{many(tmp_path)}?group=-(\\d+)-"
-    parts = {name: open_dataset(REGISTRY, f"{uri}&split={name}") for name in ("train", "validation", "test", "all")}
+    parts = {name: REGISTRY.open_dataset(f"{uri}&split={name}") for name in ("train", "validation", "test", "all")}
     groups = {name: {e.group for e in parts[name].examples} for name in parts}
     assert not groups["train"] & groups["test"] and not groups["validation"] & groups["test"]
     assert groups["train"] | groups["validation"] | groups["test"] == groups["all"]
     assert sum(len(parts[name]) for name in ("train", "validation", "test")) == len(parts["all"]) == 120
     assert len(parts["train"]) > 60 > len(parts["test"]) > 10
-    alike = open_dataset(REGISTRY, f"{uri}&split=test&classes=dog,cat&first=3")
+    alike = REGISTRY.open_dataset(f"{uri}&split=test&classes=dog,cat&first=3")
     assert alike.labels == ("dog", "cat") and alike.counts() == {"dog": 3, "cat": 3}
     assert {e.id for e in alike.examples} <= {e.id for e in parts["test"].examples}
 
@@ -164,9 +164,9 @@ def test_pictures_are_cut_and_trimmed_as_the_uri_says(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
         Image.fromarray(wide).save(tmp_path / name / "1.png")
-    plain, cut = (open_dataset(REGISTRY, f"folder:{tmp_path}{how}") for how in ("", "?crop=square&trim=true"))
+    plain, cut = (REGISTRY.open_dataset(f"folder:{tmp_path}{how}") for how in ("", "?crop=square&trim=true"))
     assert plain.examples[0].read().shape == (40, 60, 3) and cut.examples[0].read().shape == (40, 40, 3)
-    padded = open_dataset(REGISTRY, f"folder:{tmp_path}?crop=pad&trim=true").examples[0].read()
+    padded = REGISTRY.open_dataset(f"folder:{tmp_path}?crop=pad&trim=true").examples[0].read()
     assert padded.shape == (60, 60, 3) and not padded[:, :8].any() and padded[30, 30, 0] == 50
     assert plain.content() != cut.content()
 
@@ -186,13 +186,13 @@ def test_pictures_are_cut_and_trimmed_as_the_uri_says(tmp_path):
 )
 def test_options_that_make_no_sense(tmp_path, query, words):
     with pytest.raises(UsageError, match=re.escape(words)):
-        open_dataset(REGISTRY, f"folder:{many(tmp_path, 2)}?{query}").content()
+        REGISTRY.open_dataset(f"folder:{many(tmp_path, 2)}?{query}").content()
 
 
 def test_what_is_no_folder_is_named(tmp_path):
     (tmp_path / "data.zip").write_bytes(b"PK")
     with pytest.raises(UsageError, match="an archive; unpack it first"):
-        open_dataset(REGISTRY, f"folder:{tmp_path}/data.zip")
+        REGISTRY.open_dataset(f"folder:{tmp_path}/data.zip")
 
 
 def test_options_are_put_into_a_uri():
@@ -209,7 +209,7 @@ def test_links_that_lead_round_and_files_that_are_no_images(tmp_path):
     (tmp_path / "b" / "up").symlink_to(tmp_path)
     (tmp_path / "c").symlink_to(tmp_path)
     (tmp_path / "a" / "notes.txt").write_text("no picture")
-    found, notes = open_dataset(REGISTRY, str(tmp_path)), []
+    found, notes = REGISTRY.open_dataset(str(tmp_path)), []
     assert found.labels == ("a", "b") and found.passed == (str(tmp_path / "a" / "notes.txt"),)
     assert len(list(found.pictures(notice=notes.append))) == 2 and "round.png" in notes[0]
-    assert found.content() == open_dataset(REGISTRY, str(tmp_path)).content()
+    assert found.content() == REGISTRY.open_dataset(str(tmp_path)).content()

@@ -15,13 +15,15 @@ from counterlens.core.h_space.shifts import Shift, ShiftBank, ShiftSpace
 from counterlens.core.plugin.registry import load_registry
 from counterlens.core.workflows.find_directions import open_job
 
+REGISTRY = load_registry(third_party=False)
+
 
 @pytest.fixture(scope="module")
 def job():
     with ExitStack() as stack:
         images = tuple(f"shapes:{k}" for k in (2, 3, 4, 5, 6, 10, 12, 13))
         quest = FindRequest(images=images, steps=4, inverter="edit-friendly")
-        yield open_job(load_registry(third_party=False), Look(), quest, stack)
+        yield open_job(REGISTRY, Look(), quest, stack)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def bank(job):
 def test_every_image_direction_window_and_strength_is_shown_once(job, bank):
     small = FindRequest(images=("shapes:3", "shapes:10"), steps=4, inverter="edit-friendly", batch=3)
     with ExitStack() as stack:
-        few = open_job(job.registry, Look(), small, stack)
+        few = open_job(REGISTRY, Look(), small, stack)
         found = list(cells(few, bank, (0.0, 1.0, -1.0), ((0.0, 1.0), (0.5, 1.0))))
     keys = {(c.image, c.direction, c.window, c.strength) for c in found}
     assert len(found) == len(keys) == 2 * 2 * 2 * 3
@@ -55,18 +57,14 @@ def test_every_image_direction_window_and_strength_is_shown_once(job, bank):
 
 def test_names_say_what_changes(job, bank):
     with ExitStack() as stack:
-        few = open_job(
-            job.registry, Look(), FindRequest(images=("shapes:3",), steps=4, inverter="edit-friendly"), stack
-        )
+        few = open_job(REGISTRY, Look(), FindRequest(images=("shapes:3",), steps=4, inverter="edit-friendly"), stack)
         new = named_shifts(few, bank.only(["a"]), 1.0)
     assert new.names == ("kiki",)
     about = new.shifts[0].about
     assert about["was"] == "a" and about["rise"] > 0 > about["rises"]["bouba"]
     upside_down = bank.with_(shifts=(Shift("a", -bank.shifts[0].delta),))
     with ExitStack() as stack:
-        few = open_job(
-            job.registry, Look(), FindRequest(images=("shapes:3",), steps=4, inverter="edit-friendly"), stack
-        )
+        few = open_job(REGISTRY, Look(), FindRequest(images=("shapes:3",), steps=4, inverter="edit-friendly"), stack)
         assert named_shifts(few, upside_down, 1.0).names == ("bouba",)
 
 
@@ -94,4 +92,4 @@ def test_a_probe_compares_sites_at_equal_length(job):
     assert up["gradient"] > up["random"] and up["gradient_l1"] > 0
     with pytest.raises(UsageError, match="all decided as one class"), ExitStack() as stack:
         same = FindRequest(images=("shapes:3", "shapes:4"), steps=4)
-        list(probe(open_job(job.registry, Look(), same, stack), ["up.1"], 0.3))
+        list(probe(open_job(REGISTRY, Look(), same, stack), ["up.1"], 0.3))

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from counterlens.core.errors import MissingError, UsageError
-from counterlens.core.models.folder import describe, header
+from counterlens.core.models.folder import describe_folder, header
 from counterlens.core.plugin.registry import load_registry
 
 
@@ -31,7 +31,7 @@ def part(found, name):
 
 
 def test_counts_without_loading(tmp_path):
-    found = describe(folder(tmp_path), load_registry(third_party=False))
+    found = describe_folder(folder(tmp_path), load_registry(third_party=False).recognise)
     assert found["parameters"] == 22
     assert found["prediction"] == "v_prediction"
     assert found["family"] is None
@@ -49,13 +49,13 @@ def test_counts_without_loading(tmp_path):
 def test_variants_and_shards_count_once(tmp_path):
     place = folder(tmp_path) / "unet"
     save_file({"a": torch.zeros(3, 5).half()}, place / "model.fp16.safetensors")
-    assert describe(tmp_path, load_registry(third_party=False))["parameters"] == 22
+    assert describe_folder(tmp_path, load_registry(third_party=False).recognise)["parameters"] == 22
     (place / "model.safetensors").unlink()
-    assert describe(tmp_path, load_registry(third_party=False))["parameters"] == 15
+    assert describe_folder(tmp_path, load_registry(third_party=False).recognise)["parameters"] == 15
     (place / "model.fp16.safetensors").unlink()
     for k in (1, 2):
         save_file({f"a{k}": torch.zeros(4)}, place / f"model-0000{k}-of-00002.safetensors")
-    assert describe(tmp_path, load_registry(third_party=False))["parameters"] == 8
+    assert describe_folder(tmp_path, load_registry(third_party=False).recognise)["parameters"] == 8
 
 
 def test_what_is_wrong_is_said(tmp_path):
@@ -65,7 +65,7 @@ def test_what_is_wrong_is_said(tmp_path):
     (place / "text_encoder" / "model.safetensors").unlink()
     (place / "text_encoder" / "config.json").unlink()
     (place / "text_encoder").rmdir()
-    found = describe(place, load_registry(third_party=False))
+    found = describe_folder(place, load_registry(third_party=False).recognise)
     said = {one["part"]: one["status"] for one in found["parts"]}
     assert said == {
         "scheduler": "ok",
@@ -86,6 +86,6 @@ def test_a_damaged_header(tmp_path, content):
 
 def test_no_folder_and_no_index(tmp_path):
     with pytest.raises(MissingError, match="does not exist"):
-        describe(tmp_path / "gone", load_registry(third_party=False))
+        describe_folder(tmp_path / "gone", load_registry(third_party=False).recognise)
     with pytest.raises(UsageError, match=r"model_index\.json"):
-        describe(tmp_path, load_registry(third_party=False))
+        describe_folder(tmp_path, load_registry(third_party=False).recognise)

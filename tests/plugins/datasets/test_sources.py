@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 
 from counterlens.core.errors import MissingError, UsageError
-from counterlens.core.plugin.registry import load_registry, open_dataset
+from counterlens.core.plugin.registry import load_registry
 
 REGISTRY = load_registry(third_party=False)
 PIXELS = np.random.default_rng(0).integers(0, 255, (12, 16, 16), np.uint8)
 
 
 def opened(uri):
-    return open_dataset(REGISTRY, uri)
+    return REGISTRY.open_dataset(uri)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from counterlens.core.engine.prepare import prepare
 from counterlens.core.engine.request import Request
 from counterlens.core.errors import PlanError, UsageError
 from counterlens.core.models.pool import Key
-from counterlens.core.plugin.registry import load_registry, open_dataset
+from counterlens.core.plugin.registry import load_registry
 from counterlens.core.problem.items import Item
 from counterlens.core.problem.problem import Problem
 from counterlens.core.problem.scene import Resources, Scene
@@ -42,7 +42,7 @@ def images(root, count=6):
 def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("arithmetic")
     folder = tiny("kandinsky22", root / "model")
-    data = open_dataset(REGISTRY, str(images(root / "data")))
+    data = REGISTRY.open_dataset(str(images(root / "data")))
     pipeline = REGISTRY.family("kandinsky22").load(Key(str(folder)))
     return SimpleNamespace(root=root, folder=folder, data=data, pipeline=pipeline)
 
@@ -193,7 +193,7 @@ def test_embeddings_are_kept_and_refused_when_they_are_of_something_else(world, 
     other = REGISTRY.family("kandinsky22").load(Key(str(tiny("kandinsky22", tmp_path / "other", seed=1))))
     with pytest.raises(UsageError, match="another image encoder"):
         back.check(other)
-    less = open_dataset(REGISTRY, str(images(tmp_path / "less", 3)))
+    less = REGISTRY.open_dataset(str(images(tmp_path / "less", 3)))
     with pytest.raises(UsageError, match="other images"):
         back.check(world.pipeline, less)
     with pytest.raises(UsageError, match="has no embeddings"):
@@ -227,14 +227,14 @@ def test_a_second_call_embeds_nothing(world, monkeypatch):
 def test_classes_that_cannot_be_told(world, tmp_path, change, words):
     change(images(tmp_path / "d", 3))
     with pytest.raises(UsageError, match=words):
-        embeddings.embed(world.pipeline, open_dataset(REGISTRY, str(tmp_path / "d")))
+        embeddings.embed(world.pipeline, REGISTRY.open_dataset(str(tmp_path / "d")))
 
 
 def test_a_class_that_the_data_do_not_have(world, tmp_path):
     root = images(tmp_path / "d", 3)
     (root / "dark").rename(root / "dim")
     p = problem_of(world)
-    resources = replace(p.scene.resources, examples=open_dataset(REGISTRY, str(root)), memo={})
+    resources = replace(p.scene.resources, examples=REGISTRY.open_dataset(str(root)), memo={})
     with pytest.raises(UsageError, match="has no class 'dark'"):
         REGISTRY.make("editor", "arithmetic").bind(replace(p.scene, resources=resources))
 

@@ -8,7 +8,6 @@ import torch
 
 from counterlens.core.errors import MissingError, UsageError
 from counterlens.core.plugin import registry
-from counterlens.core.plugin.registry import open_classifier
 from counterlens.plugins.embedded import classifiers
 from counterlens.plugins.embedded.content import data, nets, shapes, store
 
@@ -33,7 +32,7 @@ def test_all_weights_are_noted_whole_and_under_25_megabytes():
 def test_classifier_and_judge_are_right(plugins, domain, least):
     images, labels, _ = data.load(domain, "test")
     for uri in (plugins.domain(domain).classifier, plugins.domain(domain).judge):
-        said = open_classifier(plugins, uri).evaluate(images[:300], 100).argmax(1)
+        said = plugins.open_classifier(uri).evaluate(images[:300], 100).argmax(1)
         assert float((said == labels[:300]).float().mean()) >= least
 
 
@@ -42,14 +41,14 @@ def test_true_counterfactuals_are_confirmed(plugins):
     truth = data.tensor(np.stack([shapes.true_counterfactual(i) for i in range(200)]))
     wanted = torch.tensor([1 - f.label for f in drawn])
     for uri in ("domain:shapes", "domain:shapes-judge"):
-        assert float((open_classifier(plugins, uri).evaluate(truth).argmax(1) == wanted).float().mean()) >= 0.98
+        assert float((plugins.open_classifier(uri).evaluate(truth).argmax(1) == wanted).float().mean()) >= 0.98
 
 
 def test_the_shortcut_classifier_follows_the_background(plugins):
     images, labels, drawn = data.load("shapes", "test")
     said = torch.tensor([shapes.shortcut_label(f) for f in drawn])
     apart = said != labels
-    answer = open_classifier(plugins, "domain:shapes-shortcut").evaluate(images[apart]).argmax(1)
+    answer = plugins.open_classifier("domain:shapes-shortcut").evaluate(images[apart]).argmax(1)
     assert float((answer == said[apart]).float().mean()) >= 0.8
 
 

@@ -15,7 +15,7 @@ from counterlens.core.data import training_images
 from counterlens.core.errors import UsageError
 from counterlens.core.models import hub
 from counterlens.core.models.pool import Key
-from counterlens.core.plugin.registry import load_registry, open_dataset
+from counterlens.core.plugin.registry import load_registry
 from counterlens.plugins.trainers.backbones import preview
 from counterlens.plugins.trainers.backbones.preview import nearest
 
@@ -44,8 +44,8 @@ def test_every_pipeline_opens_and_its_progress_is_drawn(run, folder, tmp_path):
     assert record["images"] == {"train": 32, "held": 8}
     assert all(part["held_out_loss"] > 0 for part in record["parts"].values())
     assert not (out / "checkpoints").exists()
-    seen = training_images.read(training_images.beside(out / "ddpm"))  # what the pipelines of the folder saw
-    assert seen == {example.digest() for example in open_dataset(REGISTRY, str(folder)).examples} and len(seen) == 40
+    seen = training_images.read_record(training_images.beside(out / "ddpm"))  # what the pipelines of the folder saw
+    assert seen == {example.digest() for example in REGISTRY.open_dataset(str(folder)).examples} and len(seen) == 40
     again, notes = run(QUICK, folder)  # nothing is left to do, and the folder says so
     assert "going on" in notes[0] and again["pipelines"] == record["pipelines"]
 

@@ -8,7 +8,7 @@ import torch
 from counterlens.core.data.dataset import Example
 from counterlens.core.data.splits import split
 from counterlens.core.errors import RunFailed, UsageError
-from counterlens.core.plugin.registry import load_registry, open_classifier, open_dataset
+from counterlens.core.plugin.registry import load_registry
 from counterlens.core.testing.tiny import tiny
 from counterlens.plugins.trainers.fitting.classifier import auc, balance, calibration_error, divide, temperature
 
@@ -19,7 +19,7 @@ QUICK = "classifier arch=small-cnn:4 size=16 epochs=4 lr=0.01 jitter=0.1"
 def test_selector_and_judge_open_as_ensembles(run, folder, tmp_path):
     record, _ = run(QUICK, f"{folder}?group=[a-z]+\\d+")
     assert record["selector"]["accuracy"] > 0.9 and record["judge"]["accuracy"] > 0.9
-    selector, judge = (open_classifier(REGISTRY, f"ensemble:{tmp_path}/out/{role}") for role in ("selector", "judge"))
+    selector, judge = (REGISTRY.open_classifier(f"ensemble:{tmp_path}/out/{role}") for role in ("selector", "judge"))
     assert selector.labels == judge.labels == ("dark", "light") and selector.digest != judge.digest
     image = torch.full((1, 3, 16, 16), 0.2)
     assert selector.probabilities(image).argmax() == 0
@@ -31,8 +31,8 @@ def test_a_probe_stands_on_the_pipelines_encoder(run, folder, tmp_path):
     model = tiny("kandinsky22", tmp_path / "model")
     record, _ = run("classifier arch=probe", folder, model=model)
     assert record["members"][0]["arch"] == "probe"
-    opened = open_classifier(REGISTRY, f"ensemble:{tmp_path}/out/judge")
-    pixels = torch.from_numpy(open_dataset(REGISTRY, str(folder)).examples[0].read().copy()).permute(2, 0, 1)[None]
+    opened = REGISTRY.open_classifier(f"ensemble:{tmp_path}/out/judge")
+    pixels = torch.from_numpy(REGISTRY.open_dataset(str(folder)).examples[0].read().copy()).permute(2, 0, 1)[None]
     assert opened.probabilities(pixels.float() / 255).shape == (1, 2)
 
 
@@ -124,7 +124,7 @@ def test_the_judge_is_of_another_architecture_and_the_test_part_is_the_datas_own
     record, _ = run("classifier arch=small-cnn judge_arch=pool-cnn:4 size=16 epochs=6 lr=0.01 attack=0.02 jitter=0.1",
                     f"{folder}?group=[a-z]+\\d+&split=train")  # fmt: skip
     assert [(m["role"], m["arch"]) for m in record["members"]] == [("selector", "small-cnn"), ("judge", "pool-cnn:4")]
-    test = open_dataset(REGISTRY, f"{folder}?group=[a-z]+\\d+&split=test")
+    test = REGISTRY.open_dataset(f"{folder}?group=[a-z]+\\d+&split=test")
     assert record["parts"]["test"] == record["judge"]["images"] == len(test) > 0
     assert record["selector"]["auc"] > 0.9
 

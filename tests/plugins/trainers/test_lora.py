@@ -183,5 +183,5 @@ def test_the_record_lies_beside_the_weights(run, folder, tmp_path, models):
     assert about["model"] == str(models["kandinsky22"]) and about["steps"] == 2 and len(about["base"]) == 64
     config = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())
     assert config["r"] == 4 and config["lora_alpha"] == 8 and config["peft_type"] == "LORA"
-    assert len(training_images.read(training_images.beside(tmp_path / "lora"))) == 40
+    assert len(training_images.read_record(training_images.beside(tmp_path / "lora"))) == 40
     shutil.rmtree(tmp_path / "lora")

@@ -95,7 +95,7 @@ def test_faithfulness_exposes_edits_that_ignore_the_classifier(measure, drawn):
 
 
 def replace_uri(context, uri):
-    return Context(context.registry, domain_name="drawn", classifier_uri=uri)
+    return Context(context.catalogue, domain_name="drawn", classifier_uri=uri)
 
 
 def test_only_flips_are_asked(measure, drawn):
