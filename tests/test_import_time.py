@@ -51,17 +51,15 @@ def test_help_imports_no_rich_and_no_pydantic():
 
 
 def test_the_pieces_import_no_numpy():
-    assert (
-        loaded("from counterlens.core.registry import load; load(third_party=False); assert 'numpy' not in sys.modules")
-        == []
-    )
+    body = "from counterlens.core.plugin.registry import load_registry; load_registry(third_party=False)"
+    assert loaded(f"{body}; assert 'numpy' not in sys.modules") == []
 
 
 @pytest.mark.parametrize(
     "body",
     [
         "import counterlens; counterlens.__version__",
-        "from counterlens.core.registry import load; load(third_party=False)",
+        "from counterlens.core.plugin.registry import load_registry; load_registry(third_party=False)",
         "from counterlens import Editor, Guidance, Method, Regularizer, hookimpl",
     ],
 )

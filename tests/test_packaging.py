@@ -98,28 +98,6 @@ def test_a_plugin_imports_no_other_plugin():
                         assert module.split(".")[2] == kind, f"{path} imports {module}"
 
 
-def test_no_circular_imports():
-    known = modules()
-    graph = {
-        name: {m for imported, names in imports(path, top=True) for m in resolved(imported, names, known)} - {name}
-        for name, path in known.items()
-    }
-    done, trail = set(), []
-
-    def visit(name):
-        assert name not in trail, "circular: " + " -> ".join([*trail[trail.index(name) :], name])
-        if name in done:
-            return
-        trail.append(name)
-        for other in sorted(graph[name]):
-            visit(other)
-        trail.pop()
-        done.add(name)
-
-    for name in graph:
-        visit(name)
-
-
 def test_the_face_has_what_it_says():
     import counterlens
 

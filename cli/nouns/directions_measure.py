@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from counterlens.cli import options, render
-from counterlens.core.h_space.effects import _distance, _reader
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command()
@@ -69,10 +65,10 @@ def measure(
     registry = options.registry()
     render.quieten()
     with render.progress(quiet) as meter, ExitStack() as stack:
-        distance = _distance(registry, path, quest) if path else None
+        distance = effects.distance_of(registry, path, quest) if path else None
         job = open_job(registry, registry.make("finder", "random"), quest, stack, meter, meter.note)
         bank = bank.check(job.pipeline, job.grid)
-        read = _reader(registry, job, attributes, quest)
+        read = effects.change_reader(registry, job, attributes, quest)
         found = effects.changes(job, bank, strength, read)
         names = list(next(iter(found.values())))
         if query and query not in names:

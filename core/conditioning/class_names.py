@@ -48,10 +48,10 @@ def names_of(label: str) -> tuple[str, ...]:
 def find_class_name(caption: str, label: str, grammar: Grammar) -> NameSpan | None:
     """The first place that names a class: one of its names, in any case, or its plural; else its head noun.
 
-    >>> from counterlens.core.grammar import rules
-    >>> find("a cab beside a cabinet", "cabinet", rules())
-    Found(start=15, end=22, how='name')
-    >>> find("two small cabinets", "cab", rules()) is None
+    >>> from counterlens.core.conditioning.nouns import rules
+    >>> find_class_name("a cab beside a cabinet", "cabinet", rules())
+    NameSpan(start=15, end=22, how='name')
+    >>> find_class_name("two small cabinets", "cab", rules()) is None
     True
     """
     for name in names_of(label):
@@ -97,7 +97,7 @@ def caption_naming(caption: str, label: str, grammar: Grammar, repair: bool = Tr
     """(caption, note): a caption that names its class. One that does not gets the name in the place of its head noun,
     or in front; UsageError if it is not to be repaired.
 
-    >>> from counterlens.core.grammar import rules
+    >>> from counterlens.core.conditioning.nouns import rules
     >>> ensured("a cat on a mat", "Egyptian cat", rules())[0]
     'an Egyptian cat on a mat'
     >>> ensured("two of them on a mat.", "Ram C/V", rules())[0]
@@ -122,7 +122,7 @@ def caption_naming(caption: str, label: str, grammar: Grammar, repair: bool = Tr
 def swap(caption: str, source: str, target: str, grammar: Grammar) -> CaptionSwap:
     """A caption of the source class, and what it says of the target class: the span is replaced once.
 
-    >>> from counterlens.core.grammar import rules
+    >>> from counterlens.core.conditioning.nouns import rules
     >>> swap("an apple beside a cabinet", "apple", "cab", rules()).target
     'a cab beside a cabinet'
     """

@@ -113,7 +113,7 @@ class Recorder:
 
         return replace(example, read=read)
 
-    def write_record(self, out: Path) -> None:
+    def write(self, out: Path) -> None:
         """The record of what was written, unless its trainer wrote more exact ones for its parts."""
         if self.hashes and out.exists() and not (out.is_dir() and any(out.glob(f"*/{NAME}"))):
             write_record(out, self.hashes, self.dataset.uri)

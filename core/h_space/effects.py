@@ -33,7 +33,7 @@ def _context(registry: Any, quest: Any, attributes: str = "") -> Any:
     return Context(registry, attributes_uri=attributes, domain_name=domain, device=device_of(quest.device), batch=32)
 
 
-def _distance(registry: Any, text: str, quest: Any) -> Any:
+def distance_of(registry: Any, text: str, quest: Any) -> Any:
     """A metric of two pictures as a function; squared, unless it is LPIPS, which is a sum of squares already."""
     from counterlens.core.errors import UsageError
     from counterlens.core.metrics.metric import PictureMetric
@@ -47,7 +47,7 @@ def _distance(registry: Any, text: str, quest: Any) -> Any:
     return lambda x, y: metric.compare(x.to(context.device), y.to(context.device), (), context) ** power
 
 
-def _reader(registry: Any, job: Any, attributes: str, quest: Any) -> Any:
+def change_reader(registry: Any, job: Any, attributes: str, quest: Any) -> Any:
     """All attributes that can be read off two pictures, as absolute changes."""
     from counterlens.core.errors import UsageError
 

@@ -66,13 +66,12 @@ def touchy(tmp_path, monkeypatch):
 import os, signal
 from pathlib import Path
 import torch
-from counterlens.core.classifier import open_classifier
-from counterlens.core.registry import load
+from counterlens.core.plugin.registry import load_registry
 HERE = Path(__file__).parent
 opened = []
 def ask(images):
     if not opened:
-        opened.append(open_classifier(load(third_party=False), "domain:shapes"))
+        opened.append(load_registry(third_party=False).open_classifier("domain:shapes"))
     x = torch.as_tensor(images)
     # a drawing with a little noise: drawings have flat parts, and the opener's probe is nothing but noise
     step = (x[..., 1:] - x[..., :-1]).abs().flatten(1)

@@ -166,7 +166,7 @@ def test_killed_in_the_middle_of_a_picture(tmp_path):
         """
         import os, sys, time
         from PIL import Image
-        from counterlens.core.run import Run
+        from counterlens.core.runs.folder import Run
         run = Run.create(sys.argv[1], "guided", sys.argv[2], {})
         run.write_item("a1", {}, {"counterfactual": Image.new("RGB", (16, 16))})
         real, count = os.write, []
@@ -199,7 +199,7 @@ def test_killed_at_any_moment(tmp_path):
     code = """
         import sys
         from PIL import Image
-        from counterlens.core.run import Run
+        from counterlens.core.runs.folder import Run
         run = Run.create(sys.argv[1], "guided", sys.argv[2], {})
         print("go", flush=True)
         for k in range(100000):
@@ -225,7 +225,7 @@ def test_two_processes_on_one_run(tmp_path):
     code = """
         import sys
         from PIL import Image
-        from counterlens.core.run import Run
+        from counterlens.core.runs.folder import Run
         run = Run.create(sys.argv[1], "guided", sys.argv[2], {})
         shade = int(sys.argv[3])
         for k in range(15):
@@ -262,5 +262,5 @@ def test_leftovers_of_another_machine_go_when_they_are_old(tmp_path):
 
 
 def test_no_torch_is_needed():
-    code = "import sys, counterlens.core.run, counterlens.core.images; sys.exit('torch' in sys.modules)"
+    code = "import sys, counterlens.core.runs.folder, counterlens.core.images.load; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

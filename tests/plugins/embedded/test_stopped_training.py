@@ -14,8 +14,8 @@ STEPS = 30
 SCRIPT = """
 import sys, torch
 torch.set_num_threads(1)
-from counterlens.core.backbone import fit
-from counterlens.plugins.embedded import train
+from counterlens.core.training import fit
+from counterlens.plugins.embedded.make import train
 fit.EVERY_S = 0.0  # a checkpoint a step
 train.main(sys.argv[1:])
 """

@@ -226,7 +226,8 @@ def test_where_kandinsky_looks_for_its_image_encoder(world, tmp_path, open_pipel
 
 def test_families_load_without_torch():
     code = (
-        "import sys; from counterlens.core import hub; from counterlens.core.registry import load; "
-        "assert len(load(False).entries['family']) >= 6; assert 'torch' not in sys.modules"
+        "import sys; from counterlens.core.models import hub; "
+        "from counterlens.core.plugin.registry import load_registry; "
+        "assert len(load_registry(False).entries['family']) >= 6; assert 'torch' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

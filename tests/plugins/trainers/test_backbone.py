@@ -95,9 +95,9 @@ def test_near_copies_are_near():
 SCRIPT = """
 import sys, torch
 torch.set_num_threads(1)
-from counterlens.core.backbone import fit
-from counterlens.plugins.trainers import looking
-looking.SAMPLES = looking.STEPS = looking.HELD_BATCHES = 2
+from counterlens.core.training import fit
+from counterlens.plugins.trainers.backbones import preview
+preview.SAMPLES = preview.STEPS = preview.HELD_BATCHES = 2
 from counterlens.cli.main import entry
 fit.EVERY_S = 0.0  # a checkpoint a step
 entry()

@@ -65,11 +65,11 @@ def test_the_merged_network_is_pefts(run, folder, tmp_path, models):
 TWO = """
 import json, sys
 import torch
-from counterlens.core.registry import load
-from counterlens.core.training import Networks, train
+from counterlens.core.plugin.registry import load_registry
+from counterlens.core.workflows.train import Networks, train
 
 torch.set_num_threads(1)
-registry, (data, model, out) = load(third_party=False), sys.argv[1:]
+registry, (data, model, out) = load_registry(third_party=False), sys.argv[1:]
 lora = registry.make("trainer", "lora steps=6 batch=4 every=3 lr=0.003")
 record = train(registry, lora, data, out, Networks(model=model, device="cpu"))
 print("losses", json.dumps(record["held_out_losses"]))
