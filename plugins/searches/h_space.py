@@ -75,15 +75,15 @@ class HSpace(Search):
 
         from counterlens.core.problem.items import SearchResult
         from counterlens.core.search.strength_search import chunks
-        from counterlens.plugins.searches.h_space_climb import Climb, ClimbState, alike
+        from counterlens.plugins.searches.h_space_climb import Climb, ClimbSettings, ClimbState, alike
 
         bank = self._bank(problem)
         site = bank.space.site if bank else self.site or usual(problem.scene.net.sites)
-        rows: list[ClimbState] = []
+        settings, rows = self.settings(ClimbSettings), list[ClimbState]()
         for batch in chunks(problem):
             found: dict[int, ClimbState] = {}
             for at in alike(batch):  # images whose change maps leave out other steps go apart
-                found |= zip(at, Climb(self, batch.take(at), site, bank).run(), strict=True)
+                found |= zip(at, Climb(settings, batch.take(at), site, bank).run(), strict=True)
             rows += [found[k] for k in range(len(batch.scene))]
             problem.tick(len(rows), len(problem.scene))
         return SearchResult(

@@ -10,7 +10,7 @@ from counterlens.core.h_space import gradients
 from counterlens.core.h_space.shifts import Shift, ShiftBank, ShiftSpace
 from counterlens.core.plugin.registry import load_registry
 from counterlens.plugins.searches.h_space import HSpace
-from counterlens.plugins.searches.h_space_climb import Climb
+from counterlens.plugins.searches.h_space_climb import Climb, ClimbSettings
 
 QUICK = {"method": "h-space", "steps": 8, "model": "domain:shapes/ddpm"}
 
@@ -21,7 +21,7 @@ def bank(problem_of, tmp_path):
 
     def make(image=10, site="up.1"):
         p = problem_of(image, **QUICK)
-        climb = Climb(HSpace(), p, site)
+        climb = Climb(HSpace().settings(ClimbSettings), p, site)
         slope = gradients.target_gradient(p, climb.inversion, climb._inject([0], climb.delta))
         good = gradients.steepest(slope.gradient, slope.norms)[:, 0]
         chance = torch.randn(good.shape, generator=torch.Generator().manual_seed(0))
@@ -49,7 +49,7 @@ def test_it_flips_with_nothing_prepared_and_the_least_that_it_found(problem_of):
 
 def test_invariant_16_a_little_less_does_not_flip(problem_of):
     p = problem_of(12, **QUICK)
-    climb = Climb(HSpace(refine=4), p, "up.1")
+    climb = Climb(HSpace(refine=4).settings(ClimbSettings), p, "up.1")
     (row,) = climb.run()
     assert row.reached and row.short < row.strength <= 1.3 * row.short
     inject = climb._inject([0], climb.delta * (row.short / row.strength))
@@ -99,7 +99,7 @@ def test_it_composes_with_a_change_map_and_regularizers(problem_of):
 
 def test_protected_logits_are_kept(problem_of):
     p = problem_of(10, **QUICK)
-    climb = Climb(HSpace(), p, "up.1")
+    climb = Climb(HSpace().settings(ClimbSettings), p, "up.1")
     slope = gradients.target_gradient(p, climb.inversion, climb._inject([0], climb.delta), protect=(1,))
     free = gradients.disentangled(slope.gradient, slope.protected, 0.0)
     scale = float(slope.protected.norm() * slope.gradient.norm())
