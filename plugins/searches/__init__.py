@@ -2,7 +2,7 @@
 
 from counterlens.core.plugin.hookspecs import hookimpl
 from counterlens.plugins.searches.descent import Descent
-from counterlens.plugins.searches.h_space import HSpace
+from counterlens.plugins.searches.h_space import HSpaceSearch
 from counterlens.plugins.searches.once import Once
 from counterlens.plugins.searches.per_step import PerStep
 from counterlens.plugins.searches.sweep import Sweep
@@ -10,4 +10,4 @@ from counterlens.plugins.searches.sweep import Sweep
 
 @hookimpl
 def counterlens_searches():
-    return [Descent, HSpace, Once, PerStep, Sweep]
+    return [Descent, HSpaceSearch, Once, PerStep, Sweep]
