@@ -69,7 +69,7 @@ class Sam(Segmenter):
         at = (points, labels) if len(points) else (None, None)
         low = None if hint is None else low_resolution(hint, 256).numpy()
         found = []
-        boxes = [np.array(box) for box in grouped(self.boxes, 4)]
+        boxes: list[Any] = [np.array(box) for box in grouped(self.boxes, 4)]
         for box in boxes or [None]:
             masks, quality, _ = predictor.predict(*at, box=box, mask_input=low)
             found.append(masks[int(quality.argmax())])
