@@ -43,6 +43,17 @@ def test_paths_are_there(page):
         assert (ROOT / path).exists(), f"{name(page)} names {path}"
 
 
+def test_paths_of_rooms_are_there():
+    """The architecture names files by their room, such as `engine/prepare.py`, some with what is in them."""
+    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    found = re.findall(r"`([a-z_]+)/([a-z_/]+\.py)(?::\s+(\w+))?`", text)
+    inside = [(ROOT / "core" / room / file, name) for room, file, name in found if (ROOT / "core" / room).is_dir()]
+    assert len(inside) > 10
+    for path, name in inside:
+        assert path.is_file(), path
+        assert not name or re.search(rf"^(?:def|class) {name}\b", path.read_text(encoding="utf-8"), re.M), (path, name)
+
+
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=name)
 def test_modules_are_there(page):
     for dotted in MODULE.findall(page.read_text(encoding="utf-8")):
