@@ -109,7 +109,7 @@ class Classifier:
             raise UsageError(f"classifier {self.uri} answers with numbers that are not finite: its weights are damaged")
         if self.outputs == "sigmoid" and answer.shape[1] > 1 and not self.independent:
             raise UsageError(
-                f"classifier {self.uri} has independent labels (multi-label, a sigmoid each), which are no classes that "
+                f"classifier {self.uri} has independent labels (multi-label, a sigmoid each), no classes that "
                 f"exclude each other: choose one, ?label={labels[0]} (its counterfactual is the picture without it, or "
                 "with it), or add ?outputs=logits to have them read as a softmax"
             )
@@ -121,9 +121,7 @@ class Classifier:
             if self.outputs != "logits":
                 self.notes += (f"its answers are {self.outputs}: read as such (?outputs=logits if they are not)",)
         elif self.outputs == "logits" and not self.independent and kind_of(answer) == "probabilities":
-            self.notes += (
-                "its answers look like probabilities and are read as logits: is ?outputs=probabilities meant?",
-            )
+            self.notes += ("its answers look like probabilities, read as logits: is ?outputs=probabilities meant?",)
         if self.outputs not in KINDS:
             raise unknown("outputs", self.outputs, KINDS)
         if answer.shape[1] == 1 and self.outputs == "logits" and bool(((answer >= 0) & (answer <= 1)).all()):

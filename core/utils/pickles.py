@@ -9,7 +9,7 @@ from pathlib import Path
 from counterlens.core.errors import UsageError
 
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".pt2"}
-KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "ema", "ema_state_dict")
+KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "ema")
 PLAIN = ("torch", "collections", "numpy", "_codecs", "builtins", "__builtin__", "argparse")
 LONGEST = 64_000_000  # bytes of opcodes that are looked at
 
@@ -22,8 +22,8 @@ def refuse_pickle(path: Path) -> None:
         raise UsageError(f"{path} is a program ({scheme}), not weights alone: write {scheme}:{path}?labels=a,b,…")
     if classes := classes_in(path):
         raise UsageError(
-            f"{path} is a pickle of a whole network, saved with its class ({classes[0]}), and is not loaded, it may run "
-            "code; where that class is at hand, save its weights alone: safetensors.torch.save_file(network"
+            f"{path} is a pickle of a whole network, saved with its class ({classes[0]}), and is not loaded, it may "
+            "run code; where that class is at hand, save its weights alone: safetensors.torch.save_file(network"
             f".state_dict(), '{path.with_suffix('.safetensors').name}'), or name it: python:MODULE:CALLABLE"
         )
     raise UsageError(f'{path} is a pickle and is not loaded, it may run code; convert it: python -c "{recipe(path)}"')

@@ -2,8 +2,8 @@
 
 MODULE is an importable name or the path of a ``.py`` file. CALLABLE is an ``nn.Module``, a class or function without
 arguments that returns one, or a function of images [B,3,H,W] in [0,1] that answers [B,K]: a black box. Attributes
-``labels``, ``size``, ``mean``, ``std``, ``channels``, ``order`` and ``outputs`` (``logits``, ``probabilities``, …) of it
-are its contract.
+``labels``, ``size``, ``mean``, ``std``, ``channels``, ``order`` and ``outputs`` (``logits``, ``probabilities``,
+…) of it are its contract.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """``timm:NAME[?weights=PATH&labels=a,b]``: a timm model, its pretrained weights or yours.
 
-NAME may be written as on the hub's page (``timm/NAME.TAG``, ``hf-hub:timm/NAME.TAG``), and may be a folder saved for it.
+NAME may be written as on the hub's page (``timm/NAME.TAG``, ``hf-hub:timm/NAME.TAG``), or be a folder saved for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Classifiers in the shapes in which people save and publish them; every file here is a real one, made by its library."""
+"""Classifiers in the shapes in which people save and publish them; every file is a real one, made by its library."""
 
 import json
 import sys
@@ -47,7 +47,7 @@ def test_weights_and_their_average_are_two_networks(resnet, tmp_path):
         open_classifier(f"file:{tmp_path}/net.safetensors")
     found = open_classifier(f"file:{tmp_path}/net.safetensors?prefix=model")
     torch.testing.assert_close(found.logits(pictures()), resnet(pictures()))
-    with pytest.raises(UsageError, match="no whole network under 'teacher.'"):
+    with pytest.raises(UsageError, match=r"no whole network under 'teacher\.'"):
         open_classifier(f"file:{tmp_path}/net.safetensors?prefix=teacher")
 
 
@@ -257,7 +257,7 @@ def test_programs_that_are_none(tmp_path):
     for scheme, name in (("torchscript", "a.pt"), ("export", "a.pt")):
         with pytest.raises(UsageError, match="cannot be read as"):
             open_classifier(f"{scheme}:{tmp_path}/{name}?labels=a,b")
-    with pytest.raises(UsageError, match="add .labels="):
+    with pytest.raises(UsageError, match=r"add \?labels="):
         open_classifier(f"torchscript:{tmp_path}/a.pt")
     with pytest.raises(MissingError, match="no such file"):
         open_classifier(f"torchscript:{tmp_path}/none.pt?labels=a,b")
