@@ -4,12 +4,14 @@ import ast
 import configparser
 import importlib
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("core", "plugins", "cli", "benchmarks")
+MAKE = "counterlens.plugins.embedded.make"
 
 
 def packages():
@@ -63,7 +65,33 @@ def test_the_list_of_packages_is_that_of_the_folders():
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("__init__.py"):
             found.add(".".join(["counterlens", *path.parent.relative_to(ROOT).parts]))
-    assert sorted(packages()) == sorted(found)
+    assert sorted(packages()) == sorted(found - {MAKE})
+
+
+def test_the_wheel_has_the_weights_of_the_domains_and_not_what_made_them(monkeypatch):
+    from setuptools import Distribution
+
+    monkeypatch.chdir(ROOT)
+    project = Distribution({"script_name": "setup.py"})
+    project.parse_config_files(["setup.cfg"])
+    build = project.get_command_obj("build_py")
+    build.ensure_finalized()
+    taken = {package for package, _, _ in build.find_all_modules()}
+    assert MAKE not in taken and "counterlens.plugins.embedded.content" in taken
+    files = [file for package, _, _, names in build.data_files for file in names if package.endswith(".embedded")]
+    assert any(file.endswith(".safetensors") for file in files) and not any("make" in Path(f).parts for f in files)
+
+
+def test_domains_train_says_where_it_runs(monkeypatch):
+    import counterlens.plugins.embedded as embedded
+    from counterlens.core.errors import MissingError
+    from counterlens.plugins.embedded.domains import Shapes
+
+    for name in [name for name in sys.modules if name.startswith(MAKE)]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(embedded, "__path__", [])  # as installed: there is no folder make
+    with pytest.raises(MissingError, match="from a checkout"):
+        Shapes.train()
 
 
 def test_every_folder_with_code_is_a_package():
@@ -92,6 +120,8 @@ def test_a_plugin_imports_no_other_plugin():
     kinds = {path.parent.name for path in (ROOT / "plugins").glob("*/__init__.py")}
     for kind in kinds:
         for path in (ROOT / "plugins" / kind).rglob("*.py"):
+            if path.parent.name == "make":  # the scripts that made the embedded weights
+                continue
             for name, names in imports(path):
                 for module in resolved(name, names, modules()):
                     if module.startswith("counterlens.plugins."):

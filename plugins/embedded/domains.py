@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from counterlens.core.data.domain import Domain, Sample
-from counterlens.core.errors import UsageError, unknown
+from counterlens.core.errors import MissingError, UsageError, unknown
 from counterlens.plugins.embedded.content import store
 
 if TYPE_CHECKING:
@@ -33,9 +33,17 @@ class Embedded(Domain):
 
     @classmethod
     def train(cls, **how: Any) -> Mapping[str, Any]:
-        """Train again; ``how`` as in ``train.train_domain`` (out, parts, seed, device, on_progress)."""
-        from counterlens.plugins.embedded.make.train import train_domain
-
+        """Train again; ``how`` as in ``train.train_domain`` (out, parts, seed, device, on_progress). MissingError in
+        an installed package, which has the weights and not the scripts that made them."""
+        try:
+            from counterlens.plugins.embedded.make.train import train_domain
+        except ModuleNotFoundError as error:
+            if error.name != "counterlens.plugins.embedded.make":
+                raise
+            raise MissingError(
+                "training the domains runs from a checkout of the project: an installed package has their weights, "
+                "not the scripts that made them; clone it, and give the command there"
+            ) from None
         return train_domain(cls.name, **how)
 
     @classmethod

@@ -37,7 +37,7 @@ def hashes(root: Path = WEIGHTS) -> dict[str, str]:
 def checked(path: Path, root: Path = WEIGHTS) -> Path:
     """The weights file, or those of the folder, compared with their noted sha256; MissingError when damaged."""
     if not path.exists():
-        raise MissingError(f"{path} is missing: install counterlens again, or train it with counterlens domains train")
+        raise MissingError(f"{path} is missing: install counterlens again")
     for file in [path] if path.is_file() else sorted(path.rglob("*.safetensors")):
         known = hashes(root).get(file.relative_to(root).as_posix())
         if known and sha256(file) != known:

@@ -7,14 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from counterlens.core.training import export, networks
-from counterlens.core.training.export import embed_images, embed_texts, encode_latents, load_text, load_vision
 from counterlens.plugins.embedded.content import captions, data
 from counterlens.plugins.embedded.content.architectures import SHAPES
-
-__all__ = ["embed_images", "embed_texts", "encode_latents", "load_text", "load_vision"]
 
 
 @lru_cache(maxsize=1)
@@ -30,14 +25,9 @@ def write(out: Path, domain: str, part: str, model: Any) -> None:
     if part == "clip":
         export.write_clip(out, model, captions.write_tokenizer)
     elif part == "clip-image":
-        write_clip_image(out, model)
+        export.write_model(out / export.PRIOR / "image_encoder", model)  # the tuned tower in place of the first one
     elif part == "vae":
         images, _, _ = data.load(domain, "train-all")
         export.write_vae(out, model, networks.movq(SHAPES[domain]), images * 2 - 1)
     else:
         export.UNETS[part](out, model)
-
-
-def write_clip_image(out: Path, vision: nn.Module) -> None:
-    """The tuned image tower in place of the first one."""
-    export.write_model(out / export.PRIOR / "image_encoder", vision)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from counterlens.core.training import export
 from counterlens.plugins.embedded.content import data
-from counterlens.plugins.embedded.make import export
 
 GUIDANCE = 2.0
 BATCH = 125
@@ -85,12 +85,3 @@ def asked(domain: str, count: int) -> tuple[Tensor, Tensor, list[str]]:
         captions.of_shape(drawn[i]) if drawn else captions.of_digit(pictures[i], int(labels[i])) for i in rows.tolist()
     ]
     return images[rows], labels[rows], texts
-
-
-def sheet(images: Tensor, columns: int = 16, zoom: int = 2):  # type: ignore[no-untyped-def]
-    """A PIL contact sheet of images [N,3,32,32] in [0,1]."""
-    from PIL import Image
-
-    rows = images[: len(images) // columns * columns].mul(255).round().byte()
-    grid = rows.view(-1, columns, 3, 32, 32).permute(0, 3, 1, 4, 2).reshape(-1, columns * 32, 3).numpy()
-    return Image.fromarray(grid).resize((grid.shape[1] * zoom, grid.shape[0] * zoom), Image.Resampling.NEAREST)

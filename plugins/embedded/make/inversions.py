@@ -13,6 +13,7 @@ from torch import Tensor
 from counterlens.core.engine.request import Request
 from counterlens.core.engine.session import explain
 from counterlens.core.images.load import load_picture
+from counterlens.core.images.pixels import psnr
 from counterlens.core.plugin import registry
 from counterlens.plugins.embedded.content import data
 from counterlens.plugins.embedded.make import generate
@@ -20,10 +21,9 @@ from counterlens.plugins.embedded.make import generate
 CEILING_DB = 60.0  # of an image given back to the last bit: beyond what a PSNR of 8-bit pictures means
 
 
-def psnr(images: Tensor, back: Tensor) -> np.ndarray:
-    """Peak signal-to-noise ratio in dB of each of the images [N,3,32,32] in [0,1], at most CEILING_DB."""
-    error = (images.double() - back.double()).square().mean((1, 2, 3))
-    return (-10 * error.clamp_min(10 ** (-CEILING_DB / 10)).log10()).numpy()
+def quality(images: Tensor, back: Tensor) -> np.ndarray:
+    """PSNR in dB of each of the images [N,3,32,32] in [0,1], at most CEILING_DB."""
+    return psnr(images.double(), back.double()).clamp(max=CEILING_DB).numpy()
 
 
 def reconstructions(domain: str, root: Path, part: str, count: int, inverter: str, steps: int) -> Iterator[Tensor]:
@@ -57,9 +57,9 @@ def vae_round_trip(domain: str, root: Path, count: int) -> tuple[Tensor, Tensor]
 def of_inversions(domain: str, root: Path, part: str, count: int = 100, steps: int = 50) -> dict[str, object]:
     """Mean PSNR of both inversions, and the worst loss against the autoencoder alone, paired by image."""
     images, round_trip = vae_round_trip(domain, root, count)
-    kept = psnr(images, torch.stack([*reconstructions(domain, root, part, count, "edit-friendly", steps)]))
-    ddim = psnr(images, torch.stack([*reconstructions(domain, root, part, count, "ddim", steps)]))
-    floor = np.full(count, CEILING_DB) if part == "ddpm" else psnr(images, round_trip)
+    kept = quality(images, torch.stack([*reconstructions(domain, root, part, count, "edit-friendly", steps)]))
+    ddim = quality(images, torch.stack([*reconstructions(domain, root, part, count, "ddim", steps)]))
+    floor = np.full(count, CEILING_DB) if part == "ddpm" else quality(images, round_trip)
     return {
         "images": count,
         "steps": steps,

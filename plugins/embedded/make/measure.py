@@ -14,10 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from counterlens.core.training.fit import write_json
+from counterlens.core.images.pixels import psnr
+from counterlens.core.training.fit import write_bytes, write_json
 from counterlens.plugins.embedded.content import data, nets, shapes, store
 from counterlens.plugins.embedded.make import generate
 from counterlens.plugins.embedded.make.inversions import of_inversions
+from counterlens.plugins.metrics.sets.neighbours import PrecisionRecall
+from counterlens.plugins.trainers.backbones.preview import nearest, png
 
 NEIGHBOURS = 5
 
@@ -27,21 +30,17 @@ def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def precision_recall(real: Tensor, made: Tensor) -> tuple[float, float]:
-    """Share of made points within the k-nearest-neighbour balls of real ones, and the reverse (features [N,D])."""
-
-    def covered(points: Tensor, centres: Tensor) -> float:
-        radius = torch.cdist(centres, centres).kthvalue(NEIGHBOURS + 1, dim=1).values
-        return float((torch.cdist(points, centres) <= radius).any(1).float().mean())
-
-    return covered(made, real), covered(real, made)
+    """Share of made points within the balls of real ones, and the reverse (features [N,D])."""
+    metric, x, y = PrecisionRecall(neighbours=NEIGHBOURS), real.double().numpy(), made.double().numpy()
+    return metric.covered(y, x), metric.covered(x, y)
 
 
 def memorised(images: Tensor, held_out: Tensor, train: Tensor) -> dict[str, float]:
     """Distances to the nearest training image: made over held-out (medians), and how often it is suspiciously near."""
-    near = [torch.cdist(x.flatten(1), train.flatten(1)).amin(1) for x in (images, held_out)]
+    near, held = (nearest(x, train)[0] for x in (images, held_out))
     return {
-        "nearest_training_ratio": round(float(near[0].median() / near[1].median()), 3),
-        "nearer_than_1_percent_of_held_out": round(float((near[0] < near[1].quantile(0.01)).float().mean()), 3),
+        "nearest_training_ratio": round(float(near.median() / held.median()), 3),
+        "nearer_than_1_percent_of_held_out": round(float((near < held.quantile(0.01)).float().mean()), 3),
     }
 
 
@@ -69,8 +68,7 @@ def of_vae(domain: str, root: Path) -> dict[str, object]:
     vae = AutoencoderKL.from_pretrained(root / "stable-diffusion" / "vae", torch_dtype=torch.float32)
     images, _, _ = data.load(domain, "test")
     back = [vae.decode(vae.encode(x * 2 - 1).latent_dist.mean).sample.clamp(-1, 1) / 2 + 0.5 for x in images.split(100)]
-    error = (torch.cat(back) - images).square().mean((1, 2, 3))
-    return {"vae_psnr_db": round(float((-10 * error.log10()).mean()), 2)}
+    return {"vae_psnr_db": round(float(psnr(torch.cat(back), images).mean()), 2)}
 
 
 def of_pipeline(domain: str, root: Path, part: str, count: int, sheets: Path | None) -> dict[str, object]:
@@ -84,10 +82,9 @@ def of_pipeline(domain: str, root: Path, part: str, count: int, sheets: Path | N
     else:
         made = generate.stable_diffusion(root, prompts)
     if sheets:
-        sheets.mkdir(parents=True, exist_ok=True)
         pairs = made[:96] if part == "ddpm" else torch.stack([wanted[:96], made[:96]]).view(2, -1, 16, 3, 32, 32)
         pairs = pairs if part == "ddpm" else pairs.transpose(0, 1).reshape(-1, 3, 32, 32)
-        generate.sheet(pairs).save(sheets / f"{domain}-{part}.png")
+        write_bytes(sheets / f"{domain}-{part}.png", png(pairs * 2 - 1, columns=16))
     train = data.load(domain, "train-all")[0]
     held_out = torch.cat([data.load(domain, s)[0] for s in ("test", "val")])[:1000]
     reference = train[:: max(1, len(train) // 1000)][:1000]

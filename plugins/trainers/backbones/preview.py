@@ -43,11 +43,11 @@ class Preview:
         if self.part == "vae":
             x = self.data.held[:SAMPLES].to(self.plan.device)
             return torch.cat([x, model.decode(model.encode(x).latent_dist.mean).sample]).float().cpu()
-        return samples(self.plan, self.data, self.part, model)
+        return samples(self.plan, self.data, self.part, model, SAMPLES)
 
 
 @torch.no_grad()
-def samples(plan: BackbonePlan, data: Pictures, kind: str, unet: Any, count: int = SAMPLES, seed: int = 0) -> Tensor:
+def samples(plan: BackbonePlan, data: Pictures, kind: str, unet: Any, count: int, seed: int = 0) -> Tensor:
     """Images [count,3,S,S] in [-1,1]: DDIM from noise; under held-out embeddings, or the classes' names, in turn."""
     device, shape, levels = plan.device, plan.shape, networks.scheduler()
     channels, side = (3, shape.pixels) if kind == "ddpm" else (shape.latent_channels, shape.latent_size)

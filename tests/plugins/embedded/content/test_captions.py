@@ -35,10 +35,10 @@ def test_tokenizer_files(tmp_path):
 def test_swapped_captions_are_those_of_the_other_class():
     from dataclasses import replace
 
-    from counterlens.plugins.embedded.make import export
+    from counterlens.plugins.embedded.make.export import tokenizer_folder
     from counterlens.plugins.embedded.make.pipelines import class_swapped
 
-    tokenizer = load_tokenizer(export.tokenizer_folder())
+    tokenizer = load_tokenizer(tokenizer_folder())
 
     def ids_of(drawn):
         texts = [captions.of_shape(f) for f in drawn]
