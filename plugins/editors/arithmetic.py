@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
@@ -14,7 +16,19 @@ if TYPE_CHECKING:
     from counterlens.core.problem.scene import Scene
 
 
-class Arithmetic(Editor):
+class ByExamples(Editor):
+    """What editors that learn a difference of classes from labelled images share."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"image-embedding", "examples", "labels"})
+    mixes: ClassVar[bool] = True
+    per_class: int = Field(300, description="images of each class that the difference is learned from", ge=2)
+    embeddings: str = Field("", description="file of counterlens train embeddings, instead of labelled images")
+
+    def wanted(self) -> frozenset[str]:
+        return self.needs - {"examples"} if self.embeddings else self.needs
+
+
+class Arithmetic(ByExamples):
     """Move the image embedding along the difference of two classes (DIFFusion, Chiquier et al. 2025).
 
     ``e' = |e|·(e/|e| + s·(mean_target - mean_source))`` with means of unit embeddings; then e' gets the length of e
@@ -22,8 +36,6 @@ class Arithmetic(Editor):
     """
 
     name: ClassVar[str] = "arithmetic"
-    needs: ClassVar[frozenset[str]] = frozenset({"image-embedding", "examples", "labels"})
-    mixes: ClassVar[bool] = True
     direction: SerializeAsAny[Direction] | str = Field(
         "mean-difference", description="how the classes differ", validate_default=True
     )
@@ -34,8 +46,6 @@ class Arithmetic(Editor):
         description="what guidance pushes away from: nothing in particular, or the image's own embedding, so that it "
         "enlarges the change and not the image's other traits (invert under=source then)",
     )
-    per_class: int = Field(300, description="images of each class that the direction is learned from", ge=2)
-    embeddings: str = Field("", description="file of counterlens train embeddings, instead of labelled images")
 
     @field_validator("direction", mode="before")
     @classmethod
@@ -43,9 +53,6 @@ class Arithmetic(Editor):
         """A direction may be written as pieces are: ``direction='neighbours k=5'``."""
         make = (info.context or {}).get("make")
         return make("direction", value) if make and isinstance(value, str) else value
-
-    def wanted(self) -> frozenset[str]:
-        return self.needs - {"examples"} if self.embeddings else self.needs
 
     def bind(self, scene: Scene) -> Any:
         from torch.nn.functional import normalize
@@ -58,14 +65,14 @@ class Arithmetic(Editor):
         moved = unit + self.scale * scene.strength.to(e)[:, None] * steps
         target = length * (normalize(moved, dim=1) if self.restore_norm else moved)
         away = {"null": e} if self.against == "source" and "null" in scene.cond else {}
-        return _Moved({**away, branch: target})
+        return ReplacedConditions({**away, branch: target})
 
 
-class _Moved:
-    """Embeddings [B,D] that stand in for those of the branches."""
+@dataclass(frozen=True, eq=False)
+class ReplacedConditions:
+    """Conditions [B,…] that stand in for those of the branches."""
 
-    def __init__(self, instead: dict[str, Tensor]) -> None:
-        self.instead = instead
+    instead: Mapping[str, Tensor]
 
     def on_condition(self, cond: Condition, step: Step) -> Condition:
         return {**cond, **self.instead}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from counterlens.core.problem.method_pieces import Editor
+from counterlens.plugins.editors.arithmetic import ByExamples
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,21 +15,14 @@ if TYPE_CHECKING:
     from counterlens.core.problem.scene import Scene
 
 
-class ArithmeticPrediction(Editor):
+class ArithmeticPrediction(ByExamples):
     """Arithmetic on predictions instead of embeddings: add ``s·(eps(mean_target) - eps(mean_source))`` at every step.
 
     Both class means have the image's own length. The network is asked two times more a step.
     """
 
     name: ClassVar[str] = "arithmetic-prediction"
-    needs: ClassVar[frozenset[str]] = frozenset({"image-embedding", "examples", "labels"})
-    mixes: ClassVar[bool] = True
     scale: float = Field(1.0, description="s at strength 1, times the guidance scale of the combiner")
-    per_class: int = Field(300, description="images of each class that the means are taken of", ge=2)
-    embeddings: str = Field("", description="file of counterlens train embeddings, instead of labelled images")
-
-    def wanted(self) -> frozenset[str]:
-        return self.needs - {"examples"} if self.embeddings else self.needs
 
     def bind(self, scene: Scene) -> Any:
         import torch

@@ -11,7 +11,7 @@ from counterlens.core.conditioning.token_alignment import align, rewritten, toke
 from counterlens.core.errors import UsageError
 from counterlens.core.problem.method_pieces import Editor
 from counterlens.plugins.editors.source_trace import Trace, traces_of
-from counterlens.plugins.editors.toward import Moved
+from counterlens.plugins.editors.toward import MovedCondition
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,7 +68,7 @@ class PromptToPrompt(Editor):
         self._tokens(scene)  # a prompt that is too long is refused now
         return problem.with_(scene=scene)
 
-    def bind(self, scene: Scene) -> Swapped:
+    def bind(self, scene: Scene) -> SwappedAttention:
         import torch
 
         branch, here = list(scene.cond.items())[-1]
@@ -83,7 +83,9 @@ class PromptToPrompt(Editor):
 
         beside = {name: way(extra[branch][name], now) for name, now in scene.extra.get(branch, {}).items()}
         carry, fresh = (torch.stack([getattr(one, name) for one in found]).to(here) for name in ("carry", "fresh"))
-        return Swapped(self, Moved(branch, way(there, here), beside), carry, fresh, scene.strength.to(here))
+        return SwappedAttention(
+            self, MovedCondition(branch, way(there, here), beside), carry, fresh, scene.strength.to(here)
+        )
 
     def _targets(self, scene: Scene) -> list[str]:
         """The target prompt of every row."""
@@ -118,11 +120,11 @@ class PromptToPrompt(Editor):
 
 
 @dataclass(frozen=True, eq=False)
-class Swapped:
+class SwappedAttention:
     """The swap of a batch on its way: the prompt's ``moved`` condition, and the source's attention rewritten."""
 
     piece: PromptToPrompt
-    moved: Moved
+    moved: MovedCondition
     carry: Tensor  # [B,T,T]
     fresh: Tensor  # [B,T]
     strength: Tensor  # [B]
@@ -130,7 +132,7 @@ class Swapped:
     cross_layers: tuple[str, ...] = ()
     own_layers: tuple[str, ...] = ()
 
-    def on_start(self, problem: Problem, inversion: Inversion) -> Swapped:
+    def on_start(self, problem: Problem, inversion: Inversion) -> SwappedAttention:
         """With the source's maps: recorded at its first walk, only in the layers and steps that take them."""
         names, size = problem.scene.net.attention, max(problem.scene.x0.shape[-2:])
         levels = len(problem.scene.resources.pipeline.unet.config.block_out_channels)

@@ -51,7 +51,7 @@ class Toward(Editor):
 
             load_picture(Path(self.image))
 
-    def bind(self, scene: Scene) -> Moved:
+    def bind(self, scene: Scene) -> MovedCondition:
         import torch
 
         from counterlens.core.images.fit import fit
@@ -76,11 +76,11 @@ class Toward(Editor):
 
         here = scene.extra.get(branch, {})
         beside = {name: way(extra[branch][name], own) for name, own in here.items()}
-        return Moved(branch, way(cond[branch], scene.cond[branch]), beside)
+        return MovedCondition(branch, way(cond[branch], scene.cond[branch]), beside)
 
 
 @dataclass(frozen=True, eq=False)
-class Moved:
+class MovedCondition:
     """Adds ``delta`` to the condition of one branch, and ``beside`` to its further inputs (SDXL's pooled text)."""
 
     branch: str

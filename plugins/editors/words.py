@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from counterlens.core.problem.method_pieces import Editor
+from counterlens.plugins.editors.arithmetic import ReplacedConditions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from counterlens.core.diffusion.step import Condition, Step
     from counterlens.core.problem.problem import Problem
     from counterlens.core.problem.scene import Scene
 
@@ -36,7 +36,7 @@ class Words(Editor):
     def bind(self, scene: Scene) -> Any:
         branch, source = list(scene.cond.items())[-1]
         share = scene.strength.to(source).view(-1, *[1] * (source.ndim - 1))
-        return _Swapped(branch, source + share * (self._prompts(scene, scene.target) - source))
+        return ReplacedConditions({branch: source + share * (self._prompts(scene, scene.target) - source)})
 
     def _prompts(self, scene: Scene, classes: Tensor) -> Tensor:
         """[B,T,D]: each row's prompt; every class is encoded once a run."""
@@ -59,13 +59,3 @@ class Words(Editor):
             if self.file:
                 return load_words(self.file, pipeline).prompt(pipeline, name)
             return encoded(pipeline, self.prompt.format(name), {})
-
-
-class _Swapped:
-    """The prompt [B,T,D] that stands in for a branch's own."""
-
-    def __init__(self, branch: str, prompt: Tensor) -> None:
-        self.branch, self.prompt = branch, prompt
-
-    def on_condition(self, cond: Condition, step: Step) -> Condition:
-        return {**cond, self.branch: self.prompt}

@@ -8,12 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
-
-from counterlens.core.metrics.context import features_missing
 from counterlens.core.metrics.evaluate import batched
-from counterlens.core.metrics.metric import Keyed, SetMetric
+from counterlens.core.metrics.metric import Keyed
 from counterlens.plugins.metrics.sets.moments import Moments, frechet
+from counterlens.plugins.metrics.sets.neighbours import FeatureMetric
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,21 +36,11 @@ class Sides:
         return sum(moments.n for (its, _), moments in self.parts.items() if its == side)
 
 
-class Frechet(SetMetric):
+class Frechet(FeatureMetric):
     """Common part: features of both sides into moments."""
 
     higher_is_better: ClassVar[bool | None] = False
     bounds: ClassVar[tuple[float | None, float | None]] = (0, None)
-    cost: ClassVar[str] = "network"
-    needs: ClassVar[frozenset[str]] = frozenset({"features"})
-    features: str = Field("judge", description="judge, classifier, a classifier's URI, inception or clip:ID")
-
-    def missing(self, context: Context) -> str:
-        return super().missing(context) or features_missing(self.uri, context)
-
-    @property
-    def uri(self) -> str:
-        return self.features
 
     def part(self, key: str) -> str:
         """The part that a picture belongs to, which its key alone decides."""

@@ -35,16 +35,25 @@ class Kept:
         return np.stack([found[key] for key in sorted(found)]).astype(np.float64)
 
 
-class Keeping(SetMetric):
-    """Common part: features of both sides, kept."""
+class FeatureMetric(SetMetric):
+    """Common part of metrics that compare pictures by features."""
 
-    bounds: ClassVar[tuple[float | None, float | None]] = (None, None)
     cost: ClassVar[str] = "network"
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
     features: str = Field("judge", description="judge, classifier, a classifier's URI, inception or clip:ID")
 
+    @property
+    def uri(self) -> str:
+        return self.features
+
     def missing(self, context: Context) -> str:
-        return super().missing(context) or features_missing(self.features, context)
+        return super().missing(context) or features_missing(self.uri, context)
+
+
+class Keeping(FeatureMetric):
+    """Common part: features of both sides, kept."""
+
+    bounds: ClassVar[tuple[float | None, float | None]] = (None, None)
 
     def gather(self, reals: Iterable[Keyed], fakes: Iterable[Keyed], context: Context) -> Kept:
         def kept(pictures: Iterable[Keyed]) -> dict[str, np.ndarray]:
