@@ -1,4 +1,4 @@
-"""Counts and paired ratios of the engine: ``python -m counterlens.benchmarks.speed.__main__ --json``.
+"""Counts and paired ratios of the engine: ``python -m counterlens.benchmarks.speed --json``.
 
 Every ratio is measured inside one run, against the network calls (or the reference algorithm) of that very run,
 so that a busy machine changes both sides alike.
@@ -10,11 +10,13 @@ import json
 import platform
 import statistics
 import sys
-import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import click
+
+from counterlens.benchmarks.speed.clock import now
 
 
 @click.command()
@@ -62,10 +64,10 @@ def overhead(device: str, batch: int, steps: int, repeats: int) -> dict[str, Any
     for _ in range(repeats + 1):  # the first one warms up
         net, clock, x, grid = _subject(device, batch, steps)
         with torch.no_grad():
-            begun = _now(device)
+            begun = now(device)
             for _frame in denoise(net, x, grid, {"free": x.new_zeros(batch, 0)}, rows=tuple(range(batch))):
                 pass
-            total = _now(device) - begun
+            total = now(device) - begun
         shares.append((total - clock.seconds) / clock.seconds)
         calls += clock.calls
     shares = shares[1:]
@@ -92,39 +94,18 @@ def inversion(device: str, batch: int, steps: int, repeats: int) -> dict[str, An
     ratios = []
     with torch.no_grad():
         for _ in range(repeats + 1):
-            begun = _now(device)
+            begun = now(device)
             for i in range(steps):
                 net.estimate(Step(0, steps, grid[i], grid[i + 1], x, cond, (0,)), (), only)
-            single = _now(device) - begun
-            begun = _now(device)
-            now, to = rows(grid[:-1], x.device), rows(grid[1:], x.device)
-            net.estimate(Step(0, 1, now, to, x.repeat(steps, 1, 1, 1), many, (0,) * steps), (), only)
-            ratios.append(single / (_now(device) - begun))
+            single = now(device) - begun
+            begun = now(device)
+            at, to = rows(grid[:-1], x.device), rows(grid[1:], x.device)
+            net.estimate(Step(0, 1, at, to, x.repeat(steps, 1, 1, 1), many, (0,) * steps), (), only)
+            ratios.append(single / (now(device) - begun))
     edit_friendly = {"speedup": statistics.median(ratios[1:]), "inversion_calls": {"sequential": steps, "batched": 1}}
     from counterlens.benchmarks.speed.null_text import null_text
 
     return edit_friendly | null_text(device, batch, steps)
-
-
-def scaling(device: str, batch: int, steps: int, repeats: int) -> dict[str, Any]:
-    """Two workers of the benchmark against one; see scaling.py."""
-    from counterlens.benchmarks.speed.scaling import scaling as measured
-
-    return measured(device, batch, steps, repeats)
-
-
-def jacobian(device: str, batch: int, steps: int, repeats: int) -> dict[str, Any]:
-    """Singular vectors of the bottleneck against sequential power iteration; see spectral.py."""
-    from counterlens.benchmarks.speed.spectral import jacobian as measured
-
-    return measured(device, batch, steps, repeats)
-
-
-def pca(device: str, batch: int, steps: int, repeats: int) -> dict[str, Any]:
-    """PCA of activations against sampling alone; see spectral.py."""
-    from counterlens.benchmarks.speed.spectral import pca as measured
-
-    return measured(device, batch, steps, repeats)
 
 
 def change_map(device: str, batch: int, steps: int, repeats: int) -> dict[str, Any]:
@@ -143,11 +124,11 @@ def change_map(device: str, batch: int, steps: int, repeats: int) -> dict[str, A
     added = []
 
     def outside(editors: list[Any]) -> tuple[float, float]:
-        spent, begun = clock.seconds, _now(device)
+        spent, begun = clock.seconds, now(device)
         for _frame in denoise(net, x, grid, cond, editors, rows=rows):
             pass
         unet = clock.seconds - spent
-        return _now(device) - begun - unet, unet
+        return now(device) - begun - unet, unet
 
     with torch.no_grad():
         for _ in range(repeats + 1):
@@ -157,13 +138,18 @@ def change_map(device: str, batch: int, steps: int, repeats: int) -> dict[str, A
     return {"overhead": statistics.median(added[1:]), "overhead_runs": added[1:], "batch": batch, "steps": steps}
 
 
+def _later(module: str, name: str) -> Callable[[str, int, int, int], dict[str, Any]]:
+    """A measure of another file, which is loaded when it is measured."""
+    return lambda *how: getattr(import_module(f"counterlens.benchmarks.speed.{module}"), name)(*how)
+
+
 MEASURES: dict[str, Callable[[str, int, int, int], dict[str, Any]]] = {
     "overhead": overhead,
     "inversion": inversion,
     "change-map": change_map,
-    "scaling": scaling,
-    "jacobian": jacobian,
-    "pca": pca,
+    "scaling": _later("scaling", "scaling"),
+    "jacobian": _later("spectral", "jacobian"),
+    "pca": _later("spectral", "pca"),
 }
 ALONE = ("overhead", "inversion")  # measured when nothing is named: no processes, and one figure of each name
 
@@ -175,9 +161,9 @@ class Clock:
         self.unet, self.device, self.seconds, self.calls = unet, device, 0.0, 0
 
     def __call__(self, x: Any, t: Any, cond: Any, extra: Any) -> Any:
-        begun = _now(self.device)
+        begun = now(self.device)
         out = self.unet(x, t).sample
-        self.seconds += _now(self.device) - begun
+        self.seconds += now(self.device) - begun
         self.calls += 1
         return out
 
@@ -205,14 +191,6 @@ def _subject(device: str, batch: int, steps: int) -> tuple[Any, Clock, Any, Any]
     scheduler, clock = DDIMScheduler(clip_sample=False), Clock(unet, device)
     net = Network(clock, dynamics_of(scheduler), 3, activation_sites(unet), attention_sites(unet))
     return net, clock, torch.randn(batch, 3, 32, 32, device=device), grid_of(scheduler, steps)
-
-
-def _now(device: str) -> float:
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def _machine(device: str) -> str:

@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
+from counterlens.benchmarks.speed.clock import now
+
 K = 3
 ACCURACY = 1e-4
 SITE = "mid.after"
@@ -22,6 +24,7 @@ def jacobian(device: str, batch: int, steps: int, repeats: int) -> dict[str, Any
     it as soon as its value is right to 1e-4: the least that it can need for the accuracy asked for.
     """
     from counterlens.benchmarks.speed.power_iteration import Whole, sequential
+    from counterlens.core.diffusion.step import only
     from counterlens.core.h_space.decoder import decoder_half
     from counterlens.core.linalg.krylov import leading
 
@@ -29,11 +32,11 @@ def jacobian(device: str, batch: int, steps: int, repeats: int) -> dict[str, Any
     runs: dict[str, list[dict[str, float]]] = {"krylov": [], "oracle": [], "published": []}
     guess = None
     for step in states:
-        truth = leading(decoder_half(net, unet, SITE, step, _only).operator(), K, block=8, tol=1e-6).values
+        truth = leading(decoder_half(net, unet, SITE, step, only).operator(), K, block=8, tol=1e-6).values
 
         def krylov(step: Any = step) -> tuple[Any, int, int]:
             nonlocal guess
-            found = leading(decoder_half(net, unet, SITE, step, _only).operator(), K, tol=1e-2, start=guess)
+            found = leading(decoder_half(net, unet, SITE, step, only).operator(), K, tol=1e-2, start=guess)
             guess = found.block
             return found.values, found.products, found.rounds
 
@@ -85,9 +88,9 @@ def pca(device: str, batch: int, steps: int, repeats: int, count: int = 500) -> 
 
 def _both(run: Callable[[], Any], device: str) -> tuple[float, float]:
     """Seconds by the clock and of the processor: other work on the machine lengthens the first alone."""
-    begun, spent = _now(device), time.process_time()
+    begun, spent = now(device), time.process_time()
     run()
-    return _now(device) - begun, time.process_time() - spent
+    return now(device) - begun, time.process_time() - spent
 
 
 def _sample(job: Any, count: int) -> None:
@@ -128,9 +131,9 @@ def _compared(runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
 
 
 def _timed(run: Callable[[], tuple[Any, int, int]], truth: Any, device: str) -> dict[str, float]:
-    begun = _now(device)
+    begun = now(device)
     values, products, rounds = run()
-    seconds = _now(device) - begun
+    seconds = now(device) - begun
     error = float((values.to(truth) / truth - 1).abs().max())
     return {"products": products, "rounds": rounds, "seconds": seconds, "error": error}
 
@@ -156,16 +159,3 @@ def _trajectory(device: str, steps: int) -> tuple[Any, Any, list[Any]]:
             x = frame.x
         states = [frame.step for frame in denoise(net, x, grid, cond, combine=only, rows=(0,))]
     return net, pipeline.unet, states
-
-
-def _only(branches: Any, step: Any) -> Any:
-    (out,) = branches.values()
-    return out
-
-
-def _now(device: str) -> float:
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
