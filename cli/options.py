@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
+    from counterlens.core.models.model_options import ModelOptions
     from counterlens.core.plugin.registry import Registry
 
 Decorator = Callable[[Any], Any]
@@ -58,27 +61,14 @@ composition = together(
     ),
 )
 
-networks = together(
-    click.option("--model", metavar="URI", help="Pipeline: a folder, a hub id, or domain:NAME/FAMILY."),
+explained = together(
     click.option("--classifier", metavar="URI", help="The classifier to explain: file:PATH, timm:NAME, hf:ID, …"),
     click.option("--judge", metavar="URI", help="An independent classifier that only reports."),
     click.option(
         "--data", metavar="URI", help="Labelled images to learn from: domain:NAME, or a folder of class folders."
     ),
-    click.option("--prior", metavar="URI", default="", help="Where an unCLIP model's image encoder is, if elsewhere."),
-    click.option("--refiner", metavar="URI", default="", help="SDXL's refiner, which takes over for the last steps."),
-    click.option(
-        "--hand-over",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        default=0.8,
-        show_default=True,
-        help="Share of the noise schedule before the refiner takes over.",
-    ),
-    click.option("--adapter", "adapters", multiple=True, metavar="DIR", help="LoRA adapter to merge into the U-Net."),
-    click.option("--revision", default="", help="Revision of a hub model."),
-    click.option("--variant", default="", help="File variant of a model, such as fp16."),
-    click.option("--offline", is_flag=True, help="Use no network: only what is on this machine."),
 )
+batch = click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Rows in one network call.")
 
 data = together(
     click.option("--split", type=click.Choice(["train", "validation", "test", "all"]), help="Part of labelled images."),
@@ -106,15 +96,66 @@ def refine(uri: str, values: dict[str, Any], split: str = "") -> str:
     return refined(uri, **chosen)
 
 
-hardware = together(
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
-    click.option(
-        "--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True
-    ),
-    click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Rows in one network call."),
-    click.option("--offload", is_flag=True, help="Keep parts of the pipeline in CPU memory while they rest."),
-    click.option("--tiling", is_flag=True, help="Encode and decode large images in tiles."),
-)
+class LoadsPipeline(click.Command):
+    """A command that loads a pipeline: it has the options of ``ModelOptions``, of which those that are given reach it.
+
+    They are made when they are first asked for, so that a list of commands imports no pydantic.
+    """
+
+    fields: tuple[str, ...] = ()  # all of them
+    added: tuple[click.Option, ...] = ()
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        if not self.added:
+            self.added = tuple(_model_options(self.fields))
+            self.params += self.added
+        return super().get_params(ctx)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        for option in self.added:
+            if ctx.get_parameter_source(str(option.name)) is ParameterSource.DEFAULT:
+                ctx.params.pop(str(option.name))
+        return super().invoke(ctx)
+
+
+class LoadsClassifier(LoadsPipeline):
+    """A command that loads a classifier or a captioner, and no pipeline."""
+
+    fields = ("device", "offline")
+
+
+def _model_options(names: tuple[str, ...]) -> Iterator[click.Option]:
+    """The fields of ``ModelOptions`` as options."""
+    from counterlens.core.models.model_options import ModelOptions
+
+    values = {"model": "URI", "adapters": "DIR", "prior": "URI", "refiner": "URI"}
+    for name, about in ModelOptions.model_fields.items():
+        if names and name not in names:
+            continue
+        kind, many = about.annotation, typing.get_origin(about.annotation) is tuple
+        choices = typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
+        share = click.FloatRange(0, 1, min_open=True, max_open=True) if kind is float else None
+        yield click.Option(
+            [f"--{(name.removesuffix('s') if many else name).replace('_', '-')}", name],
+            type=click.Choice(choices) if choices else share,
+            is_flag=kind is bool,
+            multiple=many,
+            default=about.default or None,
+            show_default=bool(about.default),
+            metavar=values.get(name),
+            help=about.description,
+        )
+
+
+def model_options(values: dict[str, Any]) -> ModelOptions:
+    """The model options among the values of a command, which are taken out of them."""
+    from counterlens.core.models.model_options import ModelOptions
+
+    chosen = ModelOptions.among(values)
+    for name in ModelOptions.model_fields:
+        values.pop(name, None)
+    return chosen
+
 
 run = together(
     click.option(

@@ -35,7 +35,8 @@ def _command(ctx: click.Context, command: click.Command) -> Iterator[str]:
     if ctx.parent:
         yield from (f"## `{' '.join([ctx.command_path.removesuffix(' '), *usage])}`", "")
     yield from (inspect.cleandoc(command.help or ""), "")
-    described = [p for p in command.params if isinstance(p, click.Option) and p.name not in ("help", "version")]
+    options = (p for p in command.get_params(ctx) if isinstance(p, click.Option))
+    described = [option for option in options if not {"--help", "--version"} & {*option.opts}]
     if described:
         yield from ("| option | value | default | |", "|---|---|---|---|", *map(_option, described), "")
     if isinstance(command, click.Group):

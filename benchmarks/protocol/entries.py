@@ -11,6 +11,7 @@ from counterlens.core.data.source_image import SourceImage
 from counterlens.core.engine.prepare import Prepared, prepare
 from counterlens.core.engine.request import Request
 from counterlens.core.errors import PlanError, UsageError, unknown
+from counterlens.core.models.model_options import PipelineOptions
 from counterlens.core.problem.method import Method
 from counterlens.core.utils.digest import digest
 
@@ -60,21 +61,23 @@ class Entry:
 
 
 def entries(
-    names: Sequence[str],
+    names: Sequence[str | Method],
     controls: Sequence[str],
     protocol: Protocol,
     registry: Registry,
     asked: SourceImage,
     **how: Any,
 ) -> list[Entry]:
-    """The rows asked for, then the controls. ``names`` may be ``all``; a method that does not go with the pipeline
-    is an error when it was named, a skipped row when all were asked for. ``how``: further fields of the request."""
+    """The rows asked for, then the controls. ``names``: of methods, their files, methods themselves, or ``all``; one
+    that does not go with the pipeline is an error when it was named, a skipped row when all were asked for. ``how``:
+    further fields of the request."""
     from counterlens.benchmarks.protocol.controls import CONTROLS, FOLLOWING
 
-    methods = registry.entries["method"]
+    own = [registry.method(one) if isinstance(one, str) and one.endswith((".yaml", ".yml")) else one for one in names]
+    methods = {**registry.entries["method"], **{one.name: one for one in own if isinstance(one, Method)}}
     every = list(names) == ["all"]
     plain = [name for name in sorted(methods) if not methods[name].control]
-    named = [registry.method(name).name if name.endswith((".yaml", ".yml")) else name for name in names]
+    named = [one if isinstance(one, str) else one.name for one in own]
     chosen = plain if every else list(dict.fromkeys(named))
     for name in (*chosen, *controls):
         if name not in methods and name not in CONTROLS:
@@ -105,16 +108,16 @@ def _draws(entry: Entry, protocol: Protocol) -> list[Entry]:
 
 def request_of(method: str, protocol: Protocol, **how: Any) -> dict[str, Any]:
     """How ``explain`` is asked for a method under a protocol."""
+    pipeline = protocol.model_dump(include=set(PipelineOptions.model_fields), exclude_defaults=True)
     values = {
         "method": method,
         "classifier": protocol.classifier,
         "judge": protocol.judge or None,
-        "model": protocol.model or None,
         "tau": protocol.tau,
         "seed": protocol.seed,
         "fit": protocol.fit,
         "batch": protocol.batch,
-        "dtype": protocol.dtype,
+        **pipeline,
         **how,
     }
     return {key: value for key, value in values.items() if value is not None}
@@ -147,7 +150,6 @@ def prepared_for(entry: Entry, asked: Sequence[SourceImage], registry: Registry,
     """The entry's request for these images, planned; the method is the entry's own, whatever is installed."""
     if entry.request is None:
         raise UsageError(f"{entry.name} is a control: there is nothing to plan")
-    registry.entries["method"][entry.draw_of or entry.name] = Method(**entry.method)
     values = {**entry.request, **({"device": device} if device else {})}
     request = Request(images=tuple(one.name for one in asked), **values)
-    return prepare(request, registry, list(asked))
+    return prepare(request, registry, asked, method=Method(**entry.method))

@@ -17,11 +17,13 @@ from counterlens.benchmarks.protocol.suite import Suite
 from counterlens.core.data.source_image import SourceImage
 from counterlens.core.data.training_images import trained_parts, uris_of
 from counterlens.core.errors import UsageError
+from counterlens.core.models.model_options import go_offline
 from counterlens.core.utils.digest import digest
 
 if TYPE_CHECKING:
     from counterlens.core.engine.session import Session
     from counterlens.core.plugin.registry import Registry
+    from counterlens.core.problem.method import Method
 
 REAL = {"nearest-real", "real"}  # controls that show training images
 NAMED = 5  # images that a line names
@@ -69,7 +71,7 @@ class Plan:
 
 def plan(
     suite: Suite,
-    methods: Sequence[str],
+    methods: Sequence[str | Method],
     session: Session,
     *,
     device: str = "auto",
@@ -81,13 +83,14 @@ def plan(
 ) -> Plan:
     """Everything checked that can be: names, plans, metrics and their weights, data; then the images are chosen.
 
-    ``how``: further fields of every method's request (steps, editors, …). Raises UsageError, PlanError or
+    ``how``: further fields of every method's request (steps, editors, offload, …). Raises UsageError, PlanError or
     MissingError before any pipeline is loaded; UsageError for networks that were trained on the images, which
     ``force`` makes a note.
     """
     from counterlens.core.models.device import device_of
 
     device = device_of(device)
+    go_offline(how.get("offline", False))
     suite.check()
     registry = session.registry
     data = open_data(suite.protocol.data, registry)
@@ -129,7 +132,7 @@ def trained_on(
     protocol: Protocol, found: Sequence[Entry], data: Any, images: Sequence[BenchImage], registry: Registry
 ) -> list[str]:
     """A line for every network that has images of the benchmark in its training record."""
-    uris = uris_of(protocol.classifier, protocol.judge, protocol.model)
+    uris = uris_of(protocol.classifier, protocol.judge, protocol.model or "")
     for entry in found:
         uris |= {f"pipeline of {entry.name}": entry.model}
         adapters = (entry.request or {}).get("adapters", ())

@@ -9,20 +9,24 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from counterlens.core.models.model_options import PipelineOptions
 from counterlens.core.utils.digest import digest
 
+SINCE_1 = frozenset(PipelineOptions.model_fields) - {"model", "dtype"}  # said only where they are not the default
 
-class Protocol(BaseModel):
-    """How images are chosen, what is asked of them, how they are measured. Frozen; ``hash`` names it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Protocol(PipelineOptions):
+    """How images are chosen, what is asked of them, how they are measured. Frozen; ``hash`` names it.
+
+    ``model``: the pipeline of all methods; the domain's best for each if none is given.
+    """
+
     version: Literal[1] = Field(1, description="of the rules; numbers that mean something else get another")
     data: str = Field(description="URI of the data")
     classifier: str = Field(description="URI of the explained classifier, which may steer")
     judge: str = Field("", description="URI of the judge, which only reports")
-    model: str = Field("", description="pipeline for all methods; the domain's best for each if empty")
     population: Literal["all", "correct"] = Field(
         "all", description="all images in order, or those that the explained classifier gets right"
     )
@@ -48,16 +52,20 @@ class Protocol(BaseModel):
     seed: int = Field(0, ge=0)
     draws: int = Field(1, ge=1, description="counterfactuals of each image by each method, under as many seeds")
     batch: int = Field(8, ge=1, description="images solved together; other sizes agree to rounding, not to the bit")
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
 
     @cached_property
     def hash(self) -> str:
         """64 hex digits."""
-        return digest(self.model_dump(mode="json"))
+        return digest(self._content())
 
     def dumped(self) -> dict[str, Any]:
         """As a dictionary, with its hash."""
-        return {**self.model_dump(mode="json"), "hash": self.hash}
+        return {**self._content(), "hash": self.hash}
+
+    def _content(self) -> dict[str, Any]:
+        fields = type(self).model_fields
+        defaults = {name for name in SINCE_1 if getattr(self, name) == fields[name].default}
+        return {**self.model_dump(mode="json", exclude=defaults), "model": self.model or ""}
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -70,8 +69,7 @@ def pca(device: str, batch: int, steps: int, repeats: int, count: int = 500) -> 
         FindRequest(domain="shapes", count=count, steps=steps, batch=batch, device=device),
     )
     found: dict[str, list[tuple[float, float]]] = {"sampling": [], "gram": [], "sketch": []}
-    with ExitStack() as stack:
-        job = open_job(registry, registry.make("finder", "pca"), quest, stack)
+    with open_job(registry, quest, {"mid-block": "PCA"}) as job:
         for _ in range(repeats):
             found["sampling"].append(_both(lambda: _sample(job, count), device))
             for by in ("gram", "sketch"):

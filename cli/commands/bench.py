@@ -14,7 +14,7 @@ from counterlens.cli import options, render
 SHOWN = ("flip_rate", "judge_agreement", "l1", "changed_area", "lpips", "unet_evaluations", "seconds")
 
 
-@click.command()
+@click.command(cls=options.LoadsPipeline)
 @click.option("--suite", "-s", metavar="NAME", help="A suite, or the path of its YAML file; see: bench --list.")
 @click.option("--data", metavar="URI", help="Any data with the default protocol: domain:NAME, folder:DIR, …")
 @click.option("--methods", "-m", default="all", show_default=True, metavar="A,B", help="Methods, or all.")
@@ -23,14 +23,12 @@ SHOWN = ("flip_rate", "judge_agreement", "l1", "changed_area", "lpips", "unet_ev
 @click.option("--limit", "-n", type=click.IntRange(1), help="Images; the suite's if not given.")
 @click.option("--metric", "metrics", multiple=True, metavar="'NAME k=v'", help="A metric instead of the suite's.")
 @click.option("--skip-unavailable", is_flag=True, help="Leave out metrics whose weights are missing.")
-@click.option("--model", metavar="URI", help="One pipeline for all methods: a folder, a hub id, domain:NAME/FAMILY.")
 @click.option("--classifier", metavar="URI", help="The classifier to explain, instead of the suite's.")
 @click.option("--judge", metavar="URI", help="The judge, instead of the suite's.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all noise; the suite's if not given.")
 @click.option("--draws", type=click.IntRange(1), help="Counterfactuals of each image, for diversity; 1 if not given.")
 @click.option("--steps", type=click.IntRange(1, 1000), help="Steps of every method's trajectory.")
 @click.option("--batch", type=click.IntRange(1), help="Images solved together; the suite's if not given.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Who works.")
 @click.option("--workers", type=click.IntRange(1), help="Processes: one a GPU or CPU core if not given.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each worker.")
@@ -85,11 +83,11 @@ def run(how: Mapping[str, Any], meter: Any) -> dict[str, Any]:
         suite_of(how),
         _names(how["methods"]),
         session,
-        device=how["device"],
         controls=controls,
         skip_unavailable=how["skip_unavailable"],
         force=how["force"],
         steps=how["steps"],
+        **where(how),
     )
     for line in planned.notes:
         meter.note(line)
@@ -142,9 +140,18 @@ def suite_of(how: Mapping[str, Any]) -> Any:
     if how["suite"] and how["data"]:
         raise click.UsageError("give --suite or --data, not both")
     found = suite.of_data(how["data"]) if how["data"] else suite.suite(how["suite"] or "smoke")
-    names = ("limit", "model", "classifier", "judge", "seed", "batch", "draws")
+    from counterlens.core.models.model_options import PipelineOptions
+
+    names = ("limit", "classifier", "judge", "seed", "batch", "draws", *PipelineOptions.model_fields)
     changes = {name: how.get(name) for name in names}
     return found.with_(**changes, **_data_of(found, how), metrics=tuple(how["metrics"]) or None)
+
+
+def where(how: Mapping[str, Any]) -> dict[str, Any]:
+    """Where pipelines run, as far as it is given; what they are is the protocol's."""
+    from counterlens.core.models.model_options import WHERE
+
+    return {name: how[name] for name in WHERE if name in how}
 
 
 def _data_of(suite: Any, how: Mapping[str, Any]) -> dict[str, Any]:

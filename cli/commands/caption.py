@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from counterlens.cli import options, render
 COLUMNS = ("image", "label", "caption", "note")
 
 
-@click.command()
+@click.command(cls=options.LoadsClassifier)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE…")
 @click.option("--captioner", default="template", show_default=True, metavar="'NAME k=v'", help="What writes them.")
 @click.option("--label", metavar="CLASS", help="The class of all pictures, as the classifier writes it.")
@@ -22,17 +21,13 @@ COLUMNS = ("image", "label", "caption", "note")
 @click.option("--size", type=click.IntRange(8), help="Cut pictures to this side, that of the pipeline, before.")
 @click.option("--fit", type=click.Choice(["crop", "pad", "squash"]), default="crop", show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False), help="Write them as JSON lines, for --captioner 'file path=…'.")
-@click.option("--offline", is_flag=True, help="Use no network: only what is on this machine.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @options.as_json
-def caption(images: tuple[str, ...], out: str | None, as_json: bool, offline: bool, **how: Any) -> None:
+def caption(images: tuple[str, ...], out: str | None, as_json: bool, **how: Any) -> None:
     """Caption pictures; every caption names its picture's class.
 
     The class is --label, else that of --classifier, else a domain's own, else the name of the picture's folder. A
     caption that does not name it is mended, or refused with missing=refuse.
     """
-    if offline:
-        os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
     rows = run(images, **how)
     if out:
         from counterlens.core.utils.files import explained, write_atomic
@@ -50,15 +45,18 @@ def run(
     classifier: str | None = None,
     size: int | None = None,
     fit: str = "crop",
-    device: str = "cpu",
+    **how: Any,
 ) -> list[dict[str, Any]]:
     """{image, digest, label, caption, note} of every picture."""
     from counterlens.core.engine.request import Request, gather
     from counterlens.core.images.fit import fit as fitted
     from counterlens.core.models.device import device_of
+    from counterlens.core.models.model_options import go_offline
     from counterlens.core.utils.digest import image_digest
 
-    loaded, where = options.registry(), device_of(device)
+    networks, loaded = options.model_options(how), options.registry()
+    go_offline(networks.offline)
+    where = device_of(networks.device)
     piece = loaded.make("captioner", captioner)
     asked = gather(Request(images=images), loaded)
     piece.check(asked)

@@ -20,14 +20,13 @@ TITLE = "Why did the classifier decide so? Methods side by side"
 COLUMNS = ("domain", "method", "flip", "target probability", "judge", "L1", "U-Net evaluations", "seconds")
 
 
-@click.command()
+@click.command(cls=options.LoadsPipeline)
 @click.option(
     "--out", type=click.Path(file_okay=False), default="counterlens-demo", show_default=True, help="Folder of results."
 )
 @click.option("--methods", metavar="A,B", help="Only these methods; all but the controls if not given.")
 @click.option("--domains", metavar="A,B", help="Only these domains.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all noise.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @options.as_json
 @options.quiet
 @click.pass_context

@@ -14,7 +14,7 @@ from counterlens.cli.commands.explain import code_of
 COLUMNS = ("image", "target", "p1_before", "p2_before", "p1_after", "p2_after", "rise", "l1", "seconds")
 
 
-@click.command()
+@click.command(cls=options.LoadsPipeline)
 @click.argument("images", nargs=-1, metavar="[IMAGE…]")
 @click.option("--target", "-t", metavar="CLASS", help="The class that the first should see and the second should not.")
 @click.option("--against", metavar="URI", help="The second classifier; a domain's judge if not given.")
@@ -32,11 +32,9 @@ COLUMNS = ("image", "target", "p1_before", "p2_before", "p1_after", "p2_after", 
 @click.option("--editor", "editors", multiple=True, metavar="'NAME k=v'", help="Add an editor; repeat, in order.")
 @click.option("--regularizer", "regularizers", multiple=True, metavar="'NAME k=v'", help="Add a penalty.")
 @click.option("--steps", type=click.IntRange(1, 1000), help="Steps of the whole trajectory.")
-@click.option("--model", metavar="URI", help="Pipeline: a folder, a hub id, or domain:NAME/FAMILY.")
 @click.option("--classifier", metavar="URI", help="The first classifier; a domain's own if not given.")
-@click.option("--adapter", "adapters", multiple=True, metavar="DIR", help="LoRA adapter to merge into the U-Net.")
 @options.run
-@options.hardware
+@options.batch
 @options.as_json
 @options.quiet
 @click.pass_context
@@ -93,7 +91,7 @@ def _of_domain(how: dict[str, Any], loaded: Any) -> dict[str, Any]:
 
     if not how["target"]:
         raise UsageError("from noise: which class? give --target (or give images)")
-    if (model := how["model"] or "").startswith("domain:"):
+    if (model := how.get("model", "")).startswith("domain:"):
         domain = loaded.domain(model.removeprefix("domain:").partition("/")[0])
         how = {**how, "classifier": how["classifier"] or domain.classifier, "judge": how["judge"] or domain.judge}
     return {**how, "prompt": how["prompt"] if how["prompt"] is not None else f"a photo of a {how['target']}"}

@@ -15,11 +15,11 @@ COSTS = ("unet_evaluations", "seconds")
 UNFLIPPED = 3
 
 
-@click.command()
+@click.command(cls=options.LoadsPipeline)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE…")
 @click.option("--target", "-t", metavar="CLASS", help="The class to turn into; the runner-up if not given.")
 @options.composition
-@options.networks
+@options.explained
 @click.option("--prompt", help="Words for the source image, for text-conditioned pipelines.")
 @click.option("--directions", metavar="FILE", help="Directions of: counterlens directions find; for h-space.")
 @click.option("--captioner", metavar="'NAME k=v'", help="Captions for images without one; see: counterlens caption.")
@@ -29,7 +29,7 @@ UNFLIPPED = 3
 )
 @options.data
 @options.run
-@options.hardware
+@options.batch
 @click.option("--errors", is_flag=True, help="Only misclassified images; the target is each one's own label.")
 @click.option("--cache", is_flag=True, help="Find inversions in the cache, and keep new ones (counterlens invert).")
 @click.option("--force", is_flag=True, help="Go on with a classifier that looks broken.")

@@ -13,7 +13,7 @@ COLUMNS = ("strength", "p_target", "l1", "l1_strip", "lpips", "flipped")
 DEFAULT = "per-step strength=0.01"
 
 
-@click.command()
+@click.command(cls=options.LoadsPipeline)
 @click.argument("image", metavar="IMAGE")
 @click.option("--target", "-t", metavar="CLASS", help="The class to turn into; the runner-up if not given.")
 @click.option("--strengths", default="0,0.2,0.4,0.6,0.8,1", show_default=True, help="Factors of the change map.")
@@ -22,13 +22,13 @@ DEFAULT = "per-step strength=0.01"
     "--preview", is_flag=True, help="Only the map, and the step in which each place is released; runs nothing."
 )
 @options.composition
-@options.networks
+@options.explained
 @click.option("--prompt", help="Words for the source image, for text-conditioned pipelines.")
 @click.option("--map", type=click.Path(), help="Change map: a grey picture of the image's size, white may change.")
 @click.option("--fit", type=click.Choice(["crop", "pad", "squash"]), default="crop", show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all noise.")
 @click.option("--out", type=click.Path(dir_okay=False), default="fan.png", show_default=True, help="The picture.")
-@options.hardware
+@options.batch
 @options.as_json
 @options.quiet
 def fan(

@@ -12,7 +12,7 @@ from counterlens.cli import options, render
 COLUMNS = ("image", "psnr", "psnr_codec", "unet_evaluations", "unet_backward", "cached", "seconds", "reconstruction")
 
 
-@click.command()
+@click.command(cls=options.LoadsPipeline)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE…")
 @click.option("--inverter", metavar="'NAME k=v'", help="Replace the method's inverter, such as null-text.")
 @click.option("--method", default="dig-in", show_default=True, help="Whose inverter, guidance and steps are meant.")
@@ -20,17 +20,12 @@ COLUMNS = ("image", "psnr", "psnr_codec", "unet_evaluations", "unet_backward", "
 @click.option("--steps", type=click.IntRange(1, 1000), help="Steps of the whole trajectory.")
 @click.option("--prompt", help="Words for the image, for text-conditioned pipelines.")
 @click.option("--fit", type=click.Choice(["crop", "pad", "squash"]), default="crop", show_default=True)
-@click.option("--model", metavar="URI", help="Pipeline: a folder, a hub id, or domain:NAME/FAMILY.")
-@click.option("--adapter", "adapters", multiple=True, metavar="DIR", help="LoRA adapter to merge into the U-Net.")
-@click.option("--revision", default="", help="Revision of a hub model.")
-@click.option("--variant", default="", help="File variant of a model, such as fp16.")
-@click.option("--offline", is_flag=True, help="Use no network: only what is on this machine.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all noise.")
 @click.option(
     "--out", type=click.Path(file_okay=False), default="inversions", show_default=True, help="Folder of pictures."
 )
 @click.option("--cache/--no-cache", "keep", default=True, help="Keep inversions for: counterlens explain --cache.")
-@options.hardware
+@options.batch
 @options.as_json
 @options.quiet
 @click.pass_context
@@ -59,13 +54,12 @@ def run(images: tuple[str, ...], out: Path, keep: bool, how: dict[str, Any], qui
     from counterlens.core.engine.request import Request
     from counterlens.core.engine.session import Session
     from counterlens.core.utils.tensor_cache import Cache
-    from counterlens.core.workflows.reconstruct import ANY, reconstructed
+    from counterlens.core.workflows.reconstruct import reconstructed
 
     loaded = options.registry()
     render.quieten()
     with ExitStack() as stack, render.progress(quiet) as meter:
-        request = Request(images=images, classifier=None if _embedded(images) else ANY, **how)
-        prepared = prepare(request, loaded)
+        prepared = prepare(Request(images=images, **how), loaded, needs={})
         session = Session(loaded, cache=Cache() if keep else None, together=True)
         desk, ready = session.desk(stack, prepared, meter)
         rows = reconstructed(desk, ready, meter)
@@ -76,9 +70,3 @@ def run(images: tuple[str, ...], out: Path, keep: bool, how: dict[str, Any], qui
             picture.save(path)
             row["reconstruction"] = str(path)
     return rows
-
-
-def _embedded(images: tuple[str, ...]) -> bool:
-    from counterlens.core.engine.request import DOMAIN_IMAGE
-
-    return all(DOMAIN_IMAGE.match(name) for name in images)

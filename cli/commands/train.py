@@ -14,19 +14,10 @@ COMMON = (
     click.option("--out", type=click.Path(), help="File or folder to write."),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all randomness."),
     click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read."),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
     options.data,
     click.option("--dry-run", is_flag=True, help="Say what would be done, how long it takes and how big it gets."),
     options.as_json,
     options.quiet,
-)
-MODEL = (
-    click.option("--model", metavar="URI", default="", help="Pipeline: a folder, a hub id, or domain:NAME/FAMILY."),
-    click.option("--prior", metavar="URI", default="", help="Where an unCLIP model's image encoder is, if elsewhere."),
-    click.option(
-        "--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True
-    ),
-    click.option("--offline", is_flag=True, help="Use no network: only what is on this machine."),
 )
 
 
@@ -57,24 +48,23 @@ def _command(cls: Any) -> click.Command:
     @click.pass_context
     def run(ctx: click.Context, data: str, as_json: bool, quiet: bool, **how: Any) -> None:
         from counterlens.core.pieces.options import build
-        from counterlens.core.workflows.train import Networks, train
+        from counterlens.core.workflows.train import train
 
         data = options.refine(data, {key: how.pop(key) for key in options.DATA}, "train")
         own = {key: how.pop(key) for key in cls.model_fields}
         trainer: Any = build(cls, {key: value for key, value in own.items() if value is not None})
-        chosen = {key: how.pop(key) for key in ("model", "prior", "device", "dtype", "offline") if key in how}
+        networks = options.model_options(how)
         render.quieten()
         with render.progress(quiet) as meter:
             out = how.pop("out") or ""
-            networks = Networks(**chosen)
             record = train(options.registry(), trainer, data, out, networks, progress=meter, notice=meter.note, **how)
         if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
             render.fields(record, as_json)
 
-    command = click.command(cls.name, help=cls.__doc__)(run)
+    loads = options.LoadsClassifier if cls.networks == "none" else options.LoadsPipeline
+    command = click.command(cls.name, cls=loads, help=cls.__doc__)(run)
     own = (field_option(name, info) for name, info in cls.model_fields.items())
-    networks = () if cls.networks == "none" else MODEL
-    for add in (click.argument("data", metavar="DATA"), *networks, *own, *COMMON):
+    for add in (click.argument("data", metavar="DATA"), *own, *COMMON):
         add(command)  # a decorator of a function puts itself first, of a command last
     return command
 

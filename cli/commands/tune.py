@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from counterlens.cli import options, render
 from counterlens.cli.commands import bench as benches
 
+if TYPE_CHECKING:
+    from counterlens.core.problem.method import Method
 
-@click.command()
+
+@click.command(cls=options.LoadsPipeline)
 @click.argument("method")
 @click.option("--suite", "-s", metavar="NAME", help="A suite, or the path of its YAML file; see: bench --list.")
 @click.option("--data", metavar="URI", help="Any data with the default protocol: domain:NAME, folder:DIR, …")
@@ -21,13 +24,11 @@ from counterlens.cli.commands import bench as benches
 @click.option("--limit", "-n", type=click.IntRange(1), help="Images of each split; the suite's if not given.")
 @click.option("--knob", "knobs", multiple=True, metavar="NAME=LOW:HIGH", help="Search only these, in this range.")
 @click.option("--weight", type=click.FloatRange(0), default=1.0, show_default=True, help="Of distance, against flips.")
-@click.option("--model", metavar="URI", help="The pipeline: a folder, a hub id, domain:NAME/FAMILY.")
 @click.option("--classifier", metavar="URI", help="The classifier to explain, instead of the suite's.")
 @click.option("--judge", metavar="URI", help="The judge, instead of the suite's; it takes no part in the search.")
 @click.option("--seed", type=click.IntRange(0), help="Seed of all noise and of the search.")
 @click.option("--steps", type=click.IntRange(1, 1000), help="Steps of the trajectory.")
 @click.option("--batch", type=click.IntRange(1), help="Images solved together; the suite's if not given.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--workers", type=click.IntRange(1), help="Processes: one a GPU or CPU core if not given.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each worker.")
 @click.option("--out", type=click.Path(file_okay=False), default="runs", show_default=True, help="Folder of runs.")
@@ -74,17 +75,15 @@ def run(method: Any, found: Any, how: Mapping[str, Any], meter: Any) -> dict[str
         raise click.UsageError("the suite chooses and reports on the same split: give it a selection_split of its own")
 
     def score(candidate: Any) -> dict[str, float]:
-        name = f"{candidate.name}-trial"
-        loaded.entries["method"][name] = candidate.model_copy(update={"name": name})
+        trial = candidate.model_copy(update={"name": f"{candidate.name}-trial"})
         chosen = suite.with_(split=suite.protocol.selection_split, metrics=("flip_rate", "l1"))
-        done = _bench(chosen, [name], (), asked, meter)
-        return tuning.objective(done.records()[name], how["weight"])
+        done = _bench(chosen, [trial], (), asked, meter)
+        return tuning.objective(done.records()[trial.name], how["weight"])
 
     study = tuning.search(method, found, score, how["budget"], loaded, how["seed"] or 0)
     best = type(method)(**{**study.best_trial.user_attrs["method"], "name": f"{method.name}-tuned"})
     path = tuning.write_method(best, Path(how["out"]) / f"{best.name}.yaml")
-    loaded.entries["method"][best.name] = best
-    report = _report(suite, [method.name, best.name], asked, meter)
+    report = _report(suite, [method, best], asked, meter)
     trials = [{"trial": t.number, **t.params, **_figures(t.user_attrs)} for t in study.trials]
     best_trial = study.best_trial.number
     return {"method": method.name, "best": str(path), "trial": best_trial, "trials": trials, "report": report}
@@ -94,7 +93,7 @@ def _figures(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in attributes.items() if key != "method"}
 
 
-def _bench(suite: Any, names: list[str], controls: tuple[str, ...], how: Mapping[str, Any], meter: Any) -> Any:
+def _bench(suite: Any, methods: list[Method], controls: tuple[str, ...], how: Mapping[str, Any], meter: Any) -> Any:
     """A finished run of these methods."""
     from counterlens.benchmarks.protocol.plan import plan
     from counterlens.benchmarks.running import launch, runner
@@ -102,17 +101,17 @@ def _bench(suite: Any, names: list[str], controls: tuple[str, ...], how: Mapping
 
     session = Session(options.registry())
     planned = plan(
-        suite, names, session, device=how["device"], controls=controls, force=how["force"], steps=how["steps"]
+        suite, methods, session, controls=controls, force=how["force"], steps=how["steps"], **benches.where(how)
     )
     bench = runner.start(planned, how["out"])
     benches.work(bench, how, launch.LaunchRank(), session.registry, meter)
     return bench
 
 
-def _report(suite: Any, names: list[str], how: Mapping[str, Any], meter: Any) -> dict[str, Any]:
+def _report(suite: Any, methods: list[Method], how: Mapping[str, Any], meter: Any) -> dict[str, Any]:
     from counterlens.benchmarks.report.summary import conclude
 
-    return conclude(_bench(suite, names, suite.controls, how, meter), options.registry())
+    return conclude(_bench(suite, methods, suite.controls, how, meter), options.registry())
 
 
 def _ranges(texts: tuple[str, ...]) -> dict[str, tuple[float, float]]:

@@ -78,7 +78,7 @@ def _finder(cls: Any) -> click.Command:
         if not as_json:
             click.echo(f"directions: {out}")
 
-    command = click.command(cls.name, help=cls.__doc__)(run)
+    command = click.command(cls.name, cls=options.LoadsPipeline, help=cls.__doc__)(run)
     own = [field_option(key, info) for key, info in cls.model_fields.items()]
     out = click.option(
         "--out", type=click.Path(dir_okay=False), default="directions.safetensors", show_default=True, help="The file."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ NETWORKS = (
     click.option("--domain", metavar="NAME", default="", help="An embedded domain's pipeline, classifier and images."),
     click.option("--image", "images", multiple=True, metavar="IMAGE", help="An image: path or NAME:INDEX; repeat."),
     click.option("--target", "-t", metavar="CLASS", help="Target class of these images; the runner-up if not given."),
-    click.option("--model", metavar="URI", default="", help="Pipeline: a folder, a hub id, or domain:NAME/FAMILY."),
     click.option("--classifier", metavar="URI", default="", help="Classifier that labels: file:PATH, domain:NAME, …"),
     click.option("--data", metavar="URI", default="", help="Labelled images: domain:NAME or a folder of folders."),
     click.option(
@@ -25,18 +24,12 @@ NETWORKS = (
     click.option("--prompt", default="", help="Words, for text-conditioned pipelines."),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all noise."),
     click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Rows in one network call."),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
-    click.option(
-        "--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True
-    ),
-    click.option("--offline", is_flag=True, help="Use no network: only what is on this machine."),
-    click.option("--prior", metavar="URI", default="", help="Where an unCLIP model's image encoder is, if elsewhere."),
 )
-networks = options.together(*NETWORKS)
+images_and_networks = options.together(*NETWORKS)
 COLUMNS = ("name", "kind", "length", "relative", "about")
 
 
-@click.command()
+@click.command(cls=options.LoadsPipeline)
 @click.argument("file", type=click.Path())
 @click.option("--pick", metavar="A,B*0.5", default="", help="Only these directions; all if not given.")
 @click.option("--together", is_flag=True, help="Their sum, as one direction.")
@@ -46,7 +39,7 @@ COLUMNS = ("name", "kind", "length", "relative", "about")
 @click.option("--cap", type=click.FloatRange(0, min_open=True), help="Longest shift, over the activation's length.")
 @click.option("--steps", type=click.IntRange(1, 1000), help="Of the trajectory; those of the file if not given.")
 @click.option("--resample", is_flag=True, help="Interpolate over timesteps where --steps are others.")
-@networks
+@images_and_networks
 @click.option("--out", type=click.Path(dir_okay=False), show_default=True, default="directions.png")
 @options.as_json
 @options.quiet
@@ -84,7 +77,7 @@ def apply(file: str, out: str, as_json: bool, quiet: bool, **how: Any) -> None:
     click.echo(f"picture: {out}", err=True)
 
 
-@click.command()
+@click.command(cls=options.LoadsPipeline)
 @click.option("--sites", default="", help="Sites, separated by commas; the bottleneck's and those behind it if empty.")
 @click.option(
     "--length",
@@ -95,7 +88,7 @@ def apply(file: str, out: str, as_json: bool, quiet: bool, **how: Any) -> None:
 )
 @click.option("--count", "-n", type=click.IntRange(8), default=16, show_default=True, help="Images, with --domain.")
 @click.option("--steps", type=click.IntRange(1, 1000), default=20, show_default=True, help="Of the trajectory.")
-@networks
+@images_and_networks
 @options.as_json
 @options.quiet
 def probe(sites: str, length: float, count: int, as_json: bool, quiet: bool, **how: Any) -> None:
@@ -120,14 +113,14 @@ def probe(sites: str, length: float, count: int, as_json: bool, quiet: bool, **h
     render.rows(rows, ("site", "shape", "n", "swap", "r2", *(c for k in KINDS for c in (k, f"{k}_l1"))), as_json)
 
 
-@click.command()
+@click.command(cls=options.LoadsPipeline)
 @click.argument("file", type=click.Path())
 @click.option(
     "--rename", multiple=True, metavar="OLD=NEW", help="A name of your own; repeat. Then nothing is measured."
 )
 @click.option("--strength", type=click.FloatRange(0, min_open=True), default=2.0, show_default=True, help="Both ways.")
 @click.option("--count", "-n", type=click.IntRange(1), default=8, show_default=True, help="Images, with --domain.")
-@networks
+@images_and_networks
 @click.option("--out", type=click.Path(dir_okay=False), help="The file with the new names; FILE itself if not given.")
 @options.as_json
 @options.quiet
@@ -202,7 +195,6 @@ def described(bank: Any) -> Iterator[dict[str, Any]]:
 @contextmanager
 def _job(bank: Any, how: dict[str, Any], quiet: bool) -> Iterator[Any]:
     """The networks and the images of a command; trajectories are those of the bank."""
-    from counterlens.core.h_space.apply import Look
     from counterlens.core.h_space.job import FindRequest
     from counterlens.core.workflows.find_directions import open_job
 
@@ -210,8 +202,12 @@ def _job(bank: Any, how: dict[str, Any], quiet: bool) -> Iterator[Any]:
         raise click.UsageError("which images? give --image IMAGE, such as --image shapes:0")
     how["steps"] = how.get("steps") or (len(bank.space.timesteps) if bank else 20)
     render.quieten()
-    with ExitStack() as stack, render.progress(quiet) as meter:
-        yield open_job(options.registry(), Look(), FindRequest(**how), stack, meter, meter.note)
+    needs = dict.fromkeys(("mid-block", "labels"), "looking at directions")
+    with (
+        render.progress(quiet) as meter,
+        open_job(options.registry(), FindRequest(**how), needs, progress=meter, notice=meter.note) as job,
+    ):
+        yield job
 
 
 def _fill(how: dict[str, Any], count: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import Any
 
 import click
@@ -10,7 +9,7 @@ import click
 from counterlens.cli import options, render
 
 
-@click.command()
+@click.command(cls=options.LoadsPipeline)
 @click.argument("file", type=click.Path())
 @click.option("--pick", multiple=True, metavar="NAME", help="Only this direction; repeat.")
 @click.option("--strength", default=1.0, show_default=True, help="Both signs of it are measured.")
@@ -21,7 +20,6 @@ from counterlens.cli import options, render
 @click.option("--eps", default=0.1, show_default=True, type=click.FloatRange(0, 1, min_open=True), help="… and step.")
 @click.option("--domain", metavar="NAME", default="", help="An embedded domain's pipeline, classifier and factors.")
 @click.option("--image", "images", multiple=True, metavar="IMAGE", help="Move these images, not samples; repeat.")
-@click.option("--model", metavar="URI", default="", help="Pipeline; that of the file if not given.")
 @click.option("--classifier", metavar="URI", default="", help="Classifier whose probabilities are read.")
 @click.option("--count", "-n", default=32, show_default=True, type=click.IntRange(1), help="Samples that are moved.")
 @click.option("--prompt", default="", help="Words, for text-conditioned pipelines.")
@@ -30,7 +28,6 @@ from counterlens.cli import options, render
     "--seed", type=click.IntRange(0), default=1000, show_default=True, help="Of the samples; not the finder's."
 )
 @click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Rows in one network call.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @options.as_json
 @options.quiet
 def measure(
@@ -60,13 +57,17 @@ def measure(
     bank = load_shifts(file)
     bank = bank.only(pick) if pick else bank
     known = bank.space
-    how = {**how, "model": how["model"] or ("" if how["domain"] else known.uri)}
+    if not how["domain"]:
+        how.setdefault("model", known.uri)
     quest = FindRequest(site=known.site, steps=len(known.timesteps), **how)
     registry = options.registry()
     render.quieten()
-    with render.progress(quiet) as meter, ExitStack() as stack:
-        distance = effects.distance_of(registry, path, quest) if path else None
-        job = open_job(registry, registry.make("finder", "random"), quest, stack, meter, meter.note)
+    distance = effects.distance_of(registry, path, quest) if path else None
+    needs = {"mid-block": "measuring directions"}
+    with (
+        render.progress(quiet) as meter,
+        open_job(registry, quest, needs, progress=meter, notice=meter.note) as job,
+    ):
         bank = bank.check(job.pipeline, job.grid)
         read = effects.change_reader(registry, job, attributes, quest)
         found = effects.changes(job, bank, strength, read)

@@ -18,9 +18,7 @@ LAYER = click.option(
     "--layer", default="penultimate", show_default=True, help="Layer by name; penultimate: what enters the last one."
 )
 CLASSIFIER = click.option("--classifier", metavar="URI", help="The classifier; a domain's own if not given.")
-MODEL = click.option("--model", metavar="URI", default="", help="Text-conditioned pipeline; a domain's own otherwise.")
 SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all noise.")
-DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 BATCH = click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Rows in one call.")
 TOP = click.option("--top", type=click.IntRange(1), default=9, show_default=True, help="Images a unit.")
 OUT = click.option("--out", type=click.Path(file_okay=False), default="neurons", show_default=True, help="Folder.")
@@ -35,7 +33,7 @@ def neurons() -> None:
     """Look into a classifier: layers by name, units by number; a wrong layer or unit lists those that there are."""
 
 
-@neurons.command()
+@neurons.command(cls=options.LoadsClassifier)
 @click.argument("data", metavar="DATA")
 @LAYER
 @click.option("--unit", "units", type=click.IntRange(0), multiple=True, help="Unit; repeat. All of them if none.")
@@ -43,7 +41,6 @@ def neurons() -> None:
 @TOP
 @OUT
 @BATCH
-@DEVICE
 @options.as_json
 def activations(
     data: str, layer: str, units: tuple[int, ...], classifier: str | None, top: int, out: str, as_json: bool, **how: Any
@@ -68,12 +65,11 @@ def activations(
     render.rows(rows, columns, as_json)
 
 
-@neurons.command()
+@neurons.command(cls=options.LoadsPipeline)
 @click.argument("data", metavar="DATA")
 @LAYER
 @UNIT
 @CLASSIFIER
-@MODEL
 @click.option(
     "--captioner", metavar="'NAME k=v'", help="What describes the top images; a domain's own captions if none."
 )
@@ -87,7 +83,6 @@ def activations(
 @SEED
 @OUT
 @BATCH
-@DEVICE
 @options.as_json
 @options.quiet
 def name(data: str, units: tuple[int, ...], classifier: str | None, as_json: bool, quiet: bool, **how: Any) -> None:
@@ -99,12 +94,12 @@ def name(data: str, units: tuple[int, ...], classifier: str | None, as_json: boo
     from counterlens.core.workflows import explain_units as work
 
     rows = []
-    batch, device, out = how.pop("batch"), how.pop("device"), Path(how.pop("out"))
-    with _study(data, classifier, batch=batch, device=device) as study, render.progress(quiet):
+    batch, out, networks = how.pop("batch"), Path(how.pop("out")), options.model_options(how)
+    with _study(data, classifier, batch=batch, device=networks.device) as study, render.progress(quiet):
         table = study.table(how.pop("layer"))
         table.check(units)
         for unit in units:
-            found, sheet = work.name_unit(study, table, unit, **how)
+            found, sheet = work.name_unit(study, table, unit, networks, **how)
             path = out / f"unit-{unit}-words.png"
             write_sheet(path, sheet)
             rows += [{**row, "sheet": str(path)} for row in found]
@@ -115,7 +110,6 @@ MORE = options.together(
     LAYER,
     UNIT,
     click.option("--classifier", metavar="URI", help="The classifier; a domain's own if not given."),
-    click.option("--model", metavar="URI", help="Text-conditioned pipeline; a domain's own if not given."),
     click.option("--iterations", type=click.IntRange(1), default=20, show_default=True, help="Of the descent."),
     click.option("--steps", type=click.IntRange(1, 1000), default=10, show_default=True, help="Of the trajectory."),
     click.option(
@@ -128,14 +122,13 @@ MORE = options.together(
     SEED,
     click.option("--out", type=click.Path(file_okay=False), default="neurons", show_default=True, help="Folder."),
     click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Rows in one network call."),
-    DEVICE,
     options.as_json,
     options.quiet,
 )
 SHOWN = ("image", "unit", "sign", "before", "after", "class_before", "class_after", "l1", "note", "picture")
 
 
-@neurons.command()
+@neurons.command(cls=options.LoadsPipeline)
 @click.argument("images", nargs=-1, metavar="[IMAGE…]")
 @click.option(
     "--domain", default="", metavar="NAME", help="Without images: an embedded domain's pipeline and classifier."
@@ -165,7 +158,7 @@ def visualise(images: tuple[str, ...], as_json: bool, quiet: bool, **how: Any) -
     render.rows(_changed(images, ("plus",), quiet, **how), SHOWN, as_json)
 
 
-@neurons.command()
+@neurons.command(cls=options.LoadsPipeline)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE…")
 @click.option(
     "--sign",
@@ -183,9 +176,11 @@ def counterfactual(images: tuple[str, ...], sign: str, as_json: bool, quiet: boo
 
 
 def _study(data: str, classifier: str | None, **how: Any) -> UnitStudy:
+    from counterlens.core.models.model_options import go_offline
     from counterlens.core.workflows.unit_study import UnitStudy
 
     render.quieten()
+    go_offline(how.pop("offline", False))
     return UnitStudy(options.registry(), data, classifier, notice=options.warn, **how)
 
 
@@ -201,7 +196,7 @@ def _changed(images: Sequence[str], signs: Sequence[str], quiet: bool, **how: An
     return rows
 
 
-@neurons.command()
+@neurons.command(cls=options.LoadsClassifier)
 @click.argument("data", metavar="DATA")
 @LAYER
 @UNIT
@@ -209,7 +204,6 @@ def _changed(images: Sequence[str], signs: Sequence[str], quiet: bool, **how: An
 @click.option("--top", type=click.IntRange(1), default=6, show_default=True, help="Images a unit.")
 @OUT
 @BATCH
-@DEVICE
 @options.as_json
 def compare(
     data: str, layer: str, units: tuple[int, ...], classifier: str | None, top: int, out: str, as_json: bool, **how: Any

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from counterlens.core.data.source_image import common_domain
 from counterlens.core.data.training_images import trained_parts, uris_of
-from counterlens.core.engine.locate import _model, _who
+from counterlens.core.engine.locate import locate
 from counterlens.core.engine.request import gather
 from counterlens.core.errors import UsageError
 from counterlens.core.images.map_file import read_map
-from counterlens.core.models.device import device_of
 from counterlens.core.models.lora import check_adapters
+from counterlens.core.models.model_options import go_offline
 from counterlens.core.problem.method import compose
-from counterlens.core.problem.plan import plan
+from counterlens.core.problem.plan import demands, plan
 from counterlens.core.utils.uri import parse_uri
 
 if TYPE_CHECKING:
@@ -25,11 +24,14 @@ if TYPE_CHECKING:
     from counterlens.core.data.dataset import Dataset
     from counterlens.core.data.source_image import SourceImage
     from counterlens.core.data.training_images import TrainedPart
+    from counterlens.core.engine.locate import Location
     from counterlens.core.engine.request import Request
     from counterlens.core.models.pool import Key
     from counterlens.core.plugin.registry import Registry
-    from counterlens.core.problem.method import Composition
+    from counterlens.core.problem.method import Composition, Method
     from counterlens.core.problem.plan import PlanRow
+
+WHICH_CLASSIFIER = "which classifier? give --classifier URI, such as file:model.safetensors or timm:resnet18"
 
 
 @dataclass(frozen=True)
@@ -54,67 +56,124 @@ class Prepared:
 def prepare(
     request: Request,
     registry: Registry,
-    asked: list[SourceImage] | None = None,
+    asked: Sequence[SourceImage] = (),
+    *,
+    method: Method | None = None,
+    needs: Mapping[str, str] | None = None,
     notice: Callable[[str], None] = lambda _: None,
 ) -> Prepared:
-    """Check names, images and the plan; raises UsageError or PlanError before anything heavy is touched."""
-    if request.offline:  # a hub that cannot be reached is asked for a minute by its client before it gives up
-        os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+    """Check names, images and the plan; raises UsageError or PlanError before anything heavy is touched.
+
+    ``asked``: the request's images, where they are read already. ``method``: instead of the one that the request
+    names. ``needs``: {word: who needs it} of the pipeline, for a task that explains nothing (an inversion, a sample):
+    of the method only what makes the trajectory is left then, and no classifier has to be there.
+    """
+    go_offline(request.offline)
+    composition = _composition(request, registry, method, needs is None)
+    inputs = _inputs(request, registry, composition, asked, notice, needs is None)
+    if not inputs.classifier:
+        composition = _blind(composition)
+    location = _located(request, registry, composition, inputs, needs or {})
+    rows = plan(composition, registry, location.family, inputs.given | location.words)
+    nets = uris_of(inputs.classifier, inputs.judge, location.folder)
+    nets |= {f"adapter {k}": folder for k, folder in enumerate(request.adapters, start=1)}
+    return Prepared(
+        request=request,
+        composition=composition,
+        asked=inputs.asked,
+        family=location.family,
+        key=request.key(location.folder),
+        classifier=inputs.classifier,
+        judge=inputs.judge,
+        domain=inputs.domain,
+        plan=tuple(rows),
+        given=inputs.given | location.words,
+        examples=inputs.examples,
+        captioner=inputs.captioner,
+        trained=tuple(trained_parts(nets, registry.domain)),
+    )
+
+
+def _composition(request: Request, registry: Registry, method: Method | None, explains: bool) -> Composition:
+    """The method with what the request adds and replaces; without what looks at a target where nothing is explained."""
     if request.errors and request.target is not None:
         raise UsageError("--errors: the target is each image's own label; leave --target out")
-    method = registry.method(request.method)
-    composed = partial(
-        compose,
-        registry.make,
-        method,
-        guidance=request.guidance,
-        regularizers=request.regularizers,
-        inverter=request.inverter,
-        combiner=request.combiner,
-        search=request.search,
-        steps=request.steps,
-        tau=request.tau,
-    )
+    named = ("guidance", "regularizers", "inverter", "combiner", "search", "steps", "tau")
+    changes = {name: getattr(request, name) for name in named}
+    composed = partial(compose, registry.make, method or registry.method(request.method), **changes)
     composition = composed(editors=request.editors)
     if request.map and not _takes_map(composition):  # a map that nothing else takes is held, never ignored
         composition = composed(editors=(*request.editors, "change-map"))
     if request.directions:
         composition = _with_directions(composition, request.directions)
-    asked = asked or gather(request, registry, notice)
+    if explains:
+        return composition
+    return composition.model_copy(
+        update={"guidance": (), "regularizers": (), "search": registry.make("search", "once")}
+    )
+
+
+def _blind(composition: Composition) -> Composition:
+    """The composition without the editors that ask a classifier."""
+    able = tuple(editor for editor in composition.editors if not editor.wanted() & {"labels", "gradient"})
+    return composition.model_copy(update={"editors": able})
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a request is about: images, their domain if they share one, who looks at them, what is learned from."""
+
+    asked: tuple[SourceImage, ...]
+    domain: str
+    classifier: str
+    judge: str
+    examples: Dataset | None
+    captioner: Captioner | None
+    given: frozenset[str]
+
+
+def _inputs(
+    request: Request,
+    registry: Registry,
+    composition: Composition,
+    asked: Sequence[SourceImage],
+    notice: Callable[[str], None],
+    explains: bool,
+) -> Inputs:
+    """Images and data opened, and found to go with the pieces."""
+    asked = tuple(asked or gather(request, registry, notice))
     captioner = registry.make("captioner", request.captioner) if request.captioner else None
     for piece in [*composition.pieces(), *([captioner] if captioner else [])]:
         piece.check(asked)
     if request.map:
         read_map(request.map).check([one.sized for one in asked])
     domain = common_domain(asked)
-    classifier, judge = _classifiers(request, registry, domain)
+    own = registry.domain(domain) if domain else None
+    classifier = request.classifier or (own.classifier if own else "")
+    if explains and not classifier:
+        raise UsageError(WHICH_CLASSIFIER)
     examples = _examples(request, registry, domain)
-    given = {"labels", "gradient"} | ({"map"} if request.map else set()) | (set() if examples is None else {"examples"})
-    model, family, words = _model(request, registry, composition, domain, given)
-    rows = plan(composition, registry, family, given | words)
-    if request.refiner and "refiner" not in words:
-        raise UsageError(f"--refiner: {family!r} has none (models of {_who(registry, 'refiner')} have)")
-    key = _key(request, model)
-    check_adapters(request.adapters)
-    return Prepared(
-        request,
-        composition,
-        tuple(asked),
-        family,
-        key,
-        classifier,
-        judge,
-        domain,
-        tuple(rows),
-        frozenset(given | words),
-        examples,
-        captioner,
-        tuple(trained_parts({**uris_of(classifier, judge, model), **_adapters(request)}, registry.domain)),
+    words = {"labels": classifier, "gradient": classifier, "map": request.map, "examples": examples is not None}
+    return Inputs(
+        asked=asked,
+        domain=domain,
+        classifier=classifier,
+        judge=request.judge or (own.judge if own else ""),
+        examples=examples,
+        captioner=captioner,
+        given=frozenset(word for word, there in words.items() if there),
     )
 
 
-def _adapters(request: Request) -> dict[str, str]:
-    return {f"adapter {k}": folder for k, folder in enumerate(request.adapters, start=1)}
+def _located(
+    request: Request, registry: Registry, composition: Composition, inputs: Inputs, needs: Mapping[str, str]
+) -> Location:
+    """The pipeline of the request, else of the images' domain, that gives what the method and the task need."""
+    refiner = {"refiner": "--refiner"} if request.refiner else {}
+    wanted = {**demands(composition, inputs.given), **needs, **refiner}
+    uri = request.model or f"domain:{inputs.domain}"
+    check_adapters(request.adapters)
+    return locate(registry, uri, wanted, composition.method.prefers, request.revision, request.offline)
 
 
 def _examples(request: Request, registry: Registry, domain: str) -> Dataset | None:
@@ -148,32 +207,6 @@ def _takes_map(composition: Composition) -> bool:
     """Whether a piece of the method looks at the map that was given."""
     pieces = (*composition.editors, *composition.guidance, *composition.regularizers)
     return any(hasattr(piece, "otherwise") or "map" in piece.wanted() for piece in pieces)
-
-
-def _classifiers(request: Request, registry: Registry, domain: str) -> tuple[str, str]:
-    """URIs of the explained classifier and the judge; a domain has its own."""
-    own = registry.domain(domain) if domain else None
-    classifier = request.classifier or (own.classifier if own else "")
-    if not classifier:
-        raise UsageError("which classifier? give --classifier URI, such as file:model.safetensors or timm:resnet18")
-    return classifier, request.judge or (own.judge if own else "")
-
-
-def _key(request: Request, model: str) -> Key:
-    from counterlens.core.models.pool import Key
-
-    options = {"offload": request.offload, "tiling": request.tiling, "offline": request.offline, "prior": request.prior}
-    if request.refiner:
-        options |= {"refiner": request.refiner, "hand_over": request.hand_over}
-    return Key(
-        model,
-        revision=request.revision,
-        variant=request.variant,
-        dtype=request.dtype,
-        device=device_of(request.device),
-        adapters=request.adapters,
-        options=frozenset((name, value) for name, value in options.items() if value),
-    )
 
 
 def summary(prepared: Prepared) -> Iterator[tuple[str, Any]]:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from counterlens.core.data.source_image import SourceImage
 from counterlens.core.errors import UsageError
+from counterlens.core.models.model_options import WHERE, ModelOptions
 
 if TYPE_CHECKING:
     from counterlens.core.data.domain import Domain
@@ -20,14 +21,12 @@ if TYPE_CHECKING:
 DOMAIN_IMAGE = re.compile(r"^([A-Za-z][\w-]*):(-?\d+)$")
 
 
-class Request(BaseModel):
+class Request(ModelOptions):
     """One call of ``explain``: every option that a result depends on, and those that say how to compute it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     images: tuple[str, ...] = Field(description="paths, NAME:INDEX of an embedded domain, or URIs of labelled images")
     target: str | None = Field(None, description="class to turn into; the runner-up if not given")
     method: str = "guided"
-    model: str | None = Field(None, description="pipeline folder, hub id, or domain:NAME/FAMILY")
     classifier: str | None = Field(None, description="URI of the explained classifier")
     judge: str | None = Field(None, description="URI of an independent classifier that only reports")
     data: str | None = Field(
@@ -48,27 +47,15 @@ class Request(BaseModel):
     seed: int = 0
     fit: Literal["crop", "pad", "squash"] = "crop"
     batch: int = Field(8, ge=1, description="rows in one network call; changes nothing but speed and memory")
-    device: str = "auto"
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     save: tuple[Literal["tries", "strips", "gif", "webp", "csv"], ...] = Field(
         (), description="further files: every try, strips of tries, before and after as animation, tables"
     )
-    adapters: tuple[str, ...] = Field((), description="folders of LoRA adapters (PEFT) merged into the U-Net, in order")
-    revision: str = ""
-    variant: str = ""
-    offline: bool = False
-    offload: bool = False
-    tiling: bool = False
-    prior: str = Field("", description="where an image-embedding model's image encoder is, if not beside it")
-    refiner: str = Field("", description="SDXL's second expert, which takes over for the last steps")
-    hand_over: float = Field(0.8, gt=0, lt=1, description="share of the noise schedule before the refiner takes over")
     errors: bool = Field(False, description="only images decided otherwise than their label, which is their target")
     force: bool = Field(False, description="go on with a classifier that looks broken")
 
     def settings(self) -> dict[str, object]:
         """What the result of one image depends on, besides the image: not its neighbours, not the batch."""
-        how = {"images", "target", "batch", "device", "offline", "offload", "tiling", "force", "errors"}
-        return self.model_dump(exclude=how)
+        return self.model_dump(exclude={"images", "target", "batch", "force", "errors", *WHERE})
 
 
 def gather(request: Request, registry: Registry, notice: Callable[[str], None] = lambda _: None) -> list[SourceImage]:

@@ -29,25 +29,30 @@ if TYPE_CHECKING:
     from counterlens.core.models.pipeline import Pipeline
 
 
-def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, weights: str) -> list[ScoredImage]:
+def ready_items(
+    prepared: Prepared, pipeline: Pipeline, classifier: Classifier | None, weights: str
+) -> list[ScoredImage]:
     """Every image asked for, fitted and scored, with its target and its digest.
 
-    An image already decided as the target is a row with a failure.
+    An image already decided as the target is a row with a failure. Without a classifier there is one class, of no
+    name: nothing is decided.
     """
     fitted = [fit(one.picture, pipeline.size, prepared.request.fit) for one in prepared.asked]
     images = torch.stack([to_tensor(f.pixels) for f in fitted])
-    before = _score(classifier, images, pipeline.device, prepared.request.batch)
+    labels = classifier.contract.labels if classifier else ("",)
+    before = torch.ones(len(images), 1)
+    if classifier:
+        before = _score(classifier, images, pipeline.device, prepared.request.batch)
     change, own = _map(prepared, pipeline.size), _own(prepared)
     common = digest(
         {
             "settings": prepared.request.settings(),
             "method": prepared.composition.method.model_dump(),
-            "classifier": classifier.digest,
+            "classifier": classifier.digest if classifier else "",
             "weights": weights,
             "examples": _examples(prepared),
         }
     )
-    labels = classifier.contract.labels
     ready, known = [], prepared.trained
     for one, view, image, p in zip(prepared.asked, fitted, images, before, strict=True):
         if prepared.request.errors and not _wrong(one, labels, p):
@@ -59,7 +64,7 @@ def ready_items(prepared: Prepared, pipeline: Pipeline, classifier: Classifier, 
         item = _trained(item, [net for net in known if one.digest in net.images])
         place = None if view.pixels.shape == one.picture.pixels.shape else partial(view.place, one.picture, within=own)
         anyway = any(guidance.any_source for guidance in prepared.composition.guidance)
-        failure = same if source == target and not anyway else None
+        failure = same if classifier and source == target and not anyway else None
         ready.append(ScoredImage(item, image, p, source, target, one.caption, change, place, failure))
     if not ready:
         raise UsageError(
@@ -129,8 +134,10 @@ def _trained(item: Item, nets: Sequence[TrainedPart]) -> Item:
     return replace(item, notes=(*item.notes, note), origin=origin)
 
 
-def _target(asked: str | None, classifier: Classifier, p: Tensor) -> int:
+def _target(asked: str | None, classifier: Classifier | None, p: Tensor) -> int:
     """The index of the class asked for; without one, the most probable class that is not predicted. p [K]."""
+    if classifier is None:
+        return 0
     return classifier.label_index(asked) if asked is not None else int(p.argsort(descending=True)[1])
 
 

@@ -113,14 +113,24 @@ class Session:
         self, stack: ExitStack, prepared: Prepared, progress: Progress = _silent, **how: Any
     ) -> tuple[Solver, list[ScoredImage]]:
         """A desk with its networks on loan until ``stack`` closes, and the images ready for it."""
-        classifier = self.classifier(stack, prepared.classifier, prepared.key.device)
-        judge = self.classifier(stack, prepared.judge, prepared.key.device) if prepared.judge else None
-        others = self._others(stack, prepared, classifier)
+        classifier, judge = (
+            self.classifier(stack, uri, prepared.key.device) if uri else None
+            for uri in (prepared.classifier, prepared.judge)
+        )
+        others = self._others(stack, prepared, classifier) if classifier else {}
         pipeline = stack.enter_context(self.pool.lend(prepared.key, self.registry.family(prepared.family).load))
         weights = digest(weights_of(prepared.key.model, prepared.key.adapters))
         ready = ready_items(prepared, pipeline, classifier, weights)
         how = {"store": self._store(prepared, weights), "others": others, **how}
-        return Solver(prepared, pipeline, classifier, judge, progress, **how), ready
+        solver = Solver(
+            prepared=prepared,
+            pipeline=pipeline,
+            classifier=classifier,  # type: ignore[arg-type]
+            judge=judge,
+            progress=progress,
+            **how,
+        )
+        return solver, ready
 
     def _others(self, stack: ExitStack, prepared: Prepared, classifier: Classifier) -> dict[str, Classifier]:
         """The further classifiers that pieces ask for, opened and found to fit; ``judge`` is the request's."""

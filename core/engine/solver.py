@@ -57,12 +57,12 @@ class Solver:
         """Where this desk's records go."""
         heading, tau = heading_of(self.prepared), self.prepared.composition.method.tau
         return Writer(
-            run,
-            heading,
-            tau,
-            self.classifier,
-            self.judge,
-            self.pipeline.device,
+            run=run,
+            heading=heading,
+            tau=tau,
+            classifier=self.classifier,
+            judge=self.judge,
+            device=self.pipeline.device,
             keeps=not self.strict,
             save=self.prepared.request.save,
         )
@@ -144,16 +144,16 @@ class Solver:
                 yield one.item.digest, writer.fail(one, NOT_FINITE)
                 continue
             done = Counterfactual(
-                scene.items[row],
-                image[row],
-                one.before,
-                after[row],
-                one.source,
-                one.target,
-                found.strength[row],
-                found.tried[row],
-                None if scene.change_map is None else scene.change_map[row].cpu(),
-                None if scene.lock is None else scene.lock.alpha[row].cpu(),
+                item=scene.items[row],
+                image=image[row],
+                before=one.before,
+                after=after[row],
+                source=one.source,
+                target=one.target,
+                strength=found.strength[row],
+                tried=found.tried[row],
+                map=None if scene.change_map is None else scene.change_map[row].cpu(),
+                alpha=None if scene.lock is None else scene.lock.alpha[row].cpu(),
                 shots=self._shots(scene.take([row]), found, row),
             )
             costs = {**scene.net.meter.of(row), "peak_bytes": _peak(self.pipeline.device), "rows": rows}
@@ -185,13 +185,13 @@ class Solver:
     def _problem(self, scene: Scene, place: tuple[int, int], rows: int) -> Problem:
         method, (done, total) = self.prepared.composition, place
         return Problem(
-            scene,
-            method.inverter,
-            method.combiner,
-            method.editors,
-            method.guidance,
-            method.regularizers,
-            method.search,
+            scene=scene,
+            inverter=method.inverter,
+            combiner=method.combiner,
+            editors=method.editors,
+            guidance=method.guidance,
+            regularizers=method.regularizers,
+            search=method.search,
             tau=method.method.tau,
             batch=rows,
             store=self.store,

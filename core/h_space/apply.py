@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from counterlens.core.errors import UsageError
-from counterlens.core.h_space.finder import Finder
 from counterlens.core.h_space.gradients import projected_out
 from counterlens.core.h_space.injection import AddShift, weights_of
 from counterlens.core.h_space.shifts import Shift, ShiftBank
@@ -19,13 +18,6 @@ from counterlens.core.problem.problem import Problem
 
 if TYPE_CHECKING:
     from counterlens.core.h_space.job import FindJob
-
-
-class Look(Finder):
-    """What looking at directions needs of a pipeline."""
-
-    name: ClassVar[str] = "apply"
-    needs: ClassVar[frozenset[str]] = frozenset({"mid-block", "labels"})
 
 
 @dataclass(frozen=True, eq=False)

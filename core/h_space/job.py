@@ -15,6 +15,7 @@ from counterlens.core.h_space.recording import batches, inverted, key, problem_o
 from counterlens.core.h_space.shifts import ShiftBank, ShiftSpace
 from counterlens.core.images.fit import Picture, fit
 from counterlens.core.images.pixels import as_saved, to_tensor
+from counterlens.core.models.model_options import ModelOptions
 
 if TYPE_CHECKING:
     from counterlens.core.classifiers.classifier import Classifier
@@ -37,13 +38,11 @@ def _silent(*_: object) -> None:
     """Nothing is shown."""
 
 
-@dataclass(frozen=True)
-class FindRequest:
+class FindRequest(ModelOptions):
     """The options of ``directions find`` that every finder shares."""
 
     images: tuple[str, ...] = ()
     domain: str = ""
-    model: str = ""
     classifier: str = ""
     data: str = ""
     target: str | None = None
@@ -57,10 +56,6 @@ class FindRequest:
     prompt: str = ""
     seed: int = 0
     batch: int = 16
-    device: str = "auto"
-    dtype: str = "float32"
-    offline: bool = False
-    prior: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,14 +14,15 @@ from counterlens.core.errors import CounterlensError, MissingError, UsageError
 Recognise = Callable[[Mapping[str, Any]], str]  # model_index.json -> the family's name; UsageError for an unknown one
 
 
-def pipelines_in(model: str, recognise: Recognise) -> dict[str, Path]:
-    """{family: folder} of the pipelines in a folder that is none itself; empty for everything else."""
+def pipelines_in(model: str, recognise: Recognise) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """{family: (folder, its model_index.json)} of the pipelines in a folder that is none itself; empty for everything
+    else."""
     folder = Path(model).expanduser()
     if not folder.is_dir() or (folder / "model_index.json").is_file():
         return {}
-    found = {path.parent for path in folder.glob("*/model_index.json")}
-    families = {path: family_of(index_of(path), recognise) for path in sorted(found)}
-    return {family: path for path, family in families.items() if family}
+    found = ((path.parent, index_of(path.parent)) for path in sorted(folder.glob("*/model_index.json")))
+    families = ((family_of(index, recognise), (path, index)) for path, index in found)
+    return {family: place for family, place in families if family}
 
 
 LONGEST = 100_000_000  # bytes; a longer header is not a header

@@ -107,12 +107,12 @@ class Pipeline:
     def network(self, checkpointed: bool = False) -> Network:
         """The network with a fresh meter, for one run."""
         return Network(
-            self.predict,
-            self.dynamics,
-            self.channels,
-            activation_sites(self.unet),
-            attention_sites(self.unet),
-            self.dtype,
-            CostMeter(),
-            checkpointed,
+            predict=self.predict,
+            dynamics=self.dynamics,
+            channels=self.channels,
+            sites=activation_sites(self.unet),
+            attention=attention_sites(self.unet),
+            dtype=self.dtype,
+            meter=CostMeter(),
+            checkpointed=checkpointed,
         )

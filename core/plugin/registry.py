@@ -142,9 +142,7 @@ class Registry:
         if name.endswith((".yaml", ".yml")):
             from counterlens.core.problem.method import Method
 
-            found = Method.read(name)
-            self.entries["method"][found.name] = found
-            return found
+            return Method.read(name)
         return self.get("method", name)
 
     def domain(self, name: str) -> type[Domain]:

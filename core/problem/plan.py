@@ -23,34 +23,37 @@ class PlanRow:
     gives: tuple[str, ...]
 
 
+def demands(composition: Composition, given: Iterable[str]) -> dict[str, str]:
+    """What the pieces lack with what is ``given``: {word: which piece needs it}, in the order of the method."""
+    have, lacking = set(given), dict[str, str]()
+    for piece in composition.pieces():
+        for word in sorted(piece.wanted() - have):
+            lacking.setdefault(word, f"method {composition.method.name!r}: {piece.kind} {piece.name!r}")
+        have |= piece.gives
+    return lacking
+
+
 def plan(composition: Composition, catalogue: Catalogue, family: str, given: Iterable[str]) -> list[PlanRow]:
     """The rows of a method that works on ``family`` with what is ``given`` (family's and classifier's words).
 
     Raises PlanError at the first piece that lacks something: what is needed, who gives it, which families would do.
     """
-    have, table = set(given), []
-    for piece in composition.pieces():
-        if missing := sorted(piece.wanted() - have):
-            raise PlanError(_complaint(piece, missing[0], composition, catalogue, family))
-        have |= piece.gives
-        table.append(
-            PlanRow(
-                piece.kind, piece.name, piece.model_dump(), tuple(sorted(piece.wanted())), tuple(sorted(piece.gives))
-            )
+    for word, who in demands(composition, given).items():
+        raise PlanError(complaint(who, word, catalogue, family))
+    return [
+        PlanRow(
+            kind=piece.kind,
+            name=piece.name,
+            options=piece.model_dump(),
+            needs=tuple(sorted(piece.wanted())),
+            gives=tuple(sorted(piece.gives)),
         )
-    return table
+        for piece in composition.pieces()
+    ]
 
 
-def serves(composition: Composition, catalogue: Catalogue, family: str, given: Iterable[str]) -> bool:
-    """Whether ``plan`` would succeed."""
-    try:
-        plan(composition, catalogue, family, given)
-    except PlanError:
-        return False
-    return True
-
-
-def _complaint(piece: Any, word: str, composition: Composition, catalogue: Catalogue, family: str) -> str:
+def complaint(who: str, word: str, catalogue: Catalogue, family: str) -> str:
+    """What to do about a word that ``who`` needs and this family does not give."""
     families = [name for name, cls in catalogue.entries_of("family").items() if word in cls.gives]
     givers = [
         f"{kind} {name}"
@@ -64,4 +67,4 @@ def _complaint(piece: Any, word: str, composition: Composition, catalogue: Catal
         hint = f"{family} does not; families that do: {', '.join(families)}"
     else:
         hint = f"given by: {', '.join(givers)}" if givers else "nothing installed gives it"
-    return f"method {composition.method.name!r}: {piece.kind} {piece.name!r} needs {word!r} ({WORDS[word]}); {hint}"
+    return f"{who} needs {word!r} ({WORDS[word]}); {hint}"

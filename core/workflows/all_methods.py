@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from counterlens.core.engine.solver import Progress
     from counterlens.core.plugin.registry import Registry
+    from counterlens.core.problem.method import Method
 
 Notice = Callable[[str], None]
 COLUMNS = 12  # images of the sheet
@@ -40,14 +41,14 @@ class AllMethods:
 def prepare_all(request: Request, registry: Registry, notice: Notice = lambda _: None) -> AllMethods:
     """Every method of the registry prepared for the request; UsageError when not one of them can run."""
     asked, found = gather(request, registry, notice), AllMethods(request)
-    order = sorted(registry.entries["method"], key=lambda name: (registry.method(name).control, name))
-    for name in order:
-        if registry.method(name).aside:
+    methods: Mapping[str, Method] = registry.entries["method"]
+    for name, method in sorted(methods.items(), key=lambda one: (one[1].control, one[0])):
+        if method.aside:
             found.unable[name] = "runs only when it is named"
             continue
         one = request.model_copy(update={"method": name})
         try:
-            found.able[name] = prepare(one, registry, asked)
+            found.able[name] = prepare(one, registry, asked, method=method)
         except PlanError as error:
             found.unable[name] = str(error)
     if not found.able:

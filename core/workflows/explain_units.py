@@ -11,7 +11,10 @@ from counterlens.core.workflows.unit_study import Sheet, SheetRow, UnitStudy, le
 
 if TYPE_CHECKING:
     from counterlens.core.classifiers.unit_table import UnitTable
+    from counterlens.core.engine.session import Session
+    from counterlens.core.models.model_options import ModelOptions
     from counterlens.core.plugin.registry import Registry
+    from counterlens.core.problem.method import Method
 
 METHOD = "neuron"
 SILENT = "the unit is silent here, so it has no gradient: try a layer before its ReLU"
@@ -29,7 +32,9 @@ def top_sheet(study: UnitStudy, table: UnitTable, unit: int, count: int) -> Shee
     return Sheet(f"{table.layer}, unit {unit}", [SheetRow("top images", images, said), looks])
 
 
-def name_unit(study: UnitStudy, table: UnitTable, unit: int, **how: Any) -> tuple[list[dict[str, Any]], Sheet]:
+def name_unit(
+    study: UnitStudy, table: UnitTable, unit: int, networks: ModelOptions, **how: Any
+) -> tuple[list[dict[str, Any]], Sheet]:
     """The rows of one unit's words, the best first; and a sheet of what they look like."""
     import torch
 
@@ -38,7 +43,7 @@ def name_unit(study: UnitStudy, table: UnitTable, unit: int, **how: Any) -> tupl
     from counterlens.core.workflows.sample import generate
 
     words = _words(study, table, unit, how)
-    pipeline, numbers = study.pipeline(how["model"]), list(range(how["count"]))
+    pipeline, numbers = study.pipeline(networks), list(range(how["count"]))
     prompts = {word: how["prompt"].replace("{}", word) for word in words} | {"": ""}
     combiner, values, pictures = study.registry.make("combiner", how["combiner"]), {}, {}
     for word, prompt in prompts.items():
@@ -95,19 +100,19 @@ def change_units(
     out = Path(how.pop("out"))
     units, layer, domain, count = how.pop("units"), how.pop("layer"), how.pop("domain", ""), how.pop("count", 0)
     search = f"descent iterations={how.pop('iterations')} best=loss"
-    registry.entries["method"][METHOD] = Method(
-        name=METHOD, summary="More or less of a unit.", inverter="direct", search=search, prefers=("stable-diffusion",)
-    )
+    about = "More or less of a unit."
+    method = Method(name=METHOD, summary=about, inverter="direct", search=search, prefers=("stable-diffusion",))
     session = Session(registry)
     if not images:
         images = _made(session, out, domain, count, how)
         how["classifier"] = how["classifier"] or (registry.domain(domain).classifier if domain else None)
-        how["model"] = how["model"] or (f"domain:{domain}/stable-diffusion" if domain else None)
+        if domain:
+            how.setdefault("model", f"domain:{domain}/stable-diffusion")
     rows, sheets = [], {}
     for unit in units:
         found: dict[str, list[dict[str, Any]]] = {}
         for sign in signs:
-            found[sign] = _walked(session, images, unit, layer, sign, out, meter, how)
+            found[sign] = _walked(session, method, images, (unit, layer, sign), out, meter, how)
         rows += [row for sign in signs for row in found[sign]]
         if sheet := _more_and_less(session, found, unit, layer, how):
             sheets[f"unit-{unit}-{'-'.join(found)}.png"] = sheet
@@ -120,17 +125,13 @@ def _made(session: Any, out: Path, domain: str, count: int, how: dict[str, Any])
 
     from counterlens.core.errors import UsageError
     from counterlens.core.images.pixels import to_pixels
-    from counterlens.core.models.device import device_of
+    from counterlens.core.models.model_options import ModelOptions
     from counterlens.core.workflows.sample import generate
 
     if not how["prompt"]:
         raise UsageError("what are pictures made of? give --prompt 'a …', or IMAGEs to begin with")
-    if not how["model"] and not domain:
-        raise UsageError("which pipeline? give --model DIR, a hub id, or --domain NAME")
     with ExitStack() as stack:
-        pipeline = lent(
-            session.registry, stack, how["model"] or "", f"domain:{domain}" if domain else "", device_of(how["device"])
-        )
+        pipeline = lent(session.registry, stack, ModelOptions.among(how), domain)
         combiner = session.registry.make("combiner", "cfg scale=3")
         made = generate(
             pipeline, [how["prompt"]] * count, range(count), combiner, how["steps"], how["seed"], how["batch"]
@@ -143,7 +144,13 @@ def _made(session: Any, out: Path, domain: str, count: int, how: dict[str, Any])
 
 
 def _walked(
-    session: Any, images: Sequence[str], unit: int, layer: str, sign: str, out: Path, meter: Any, how: dict[str, Any]
+    session: Session,
+    method: Method,
+    images: Sequence[str],
+    what: tuple[int, str, str],
+    out: Path,
+    meter: Any,
+    how: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """One unit one way: a row a picture, with the activation of the saved pictures before and after."""
     import numpy as np
@@ -154,8 +161,10 @@ def _walked(
     from counterlens.core.engine.prepare import prepare
     from counterlens.core.engine.request import Request
 
+    unit, layer, sign = what
     guidance = (f"neuron unit={unit} layer={layer} sign={sign}",)
-    prepared = prepare(Request(images=tuple(images), method=METHOD, guidance=guidance, **how), session.registry)
+    request = Request(images=tuple(images), method=METHOD, guidance=guidance, **how)
+    prepared = prepare(request, session.registry, method=method)
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         classifier = session.classifier(stack, prepared.classifier, prepared.key.device)
@@ -199,7 +208,7 @@ def _more_and_less(
         sheet.append(SheetRow("looks at", images, [""] * len(paths), attribution(classifier, images, unit, layer)))
 
     with ExitStack() as stack:
-        classifier = session.classifier(stack, uri, device_of(how["device"]))
+        classifier = session.classifier(stack, uri, device_of(how.get("device", "auto")))
         for sign, rows in sorted(zip(found, done, strict=True)):  # minus, plus
             pictures = [Path(row["picture"]) for row in rows]
             if len(sheet) < 2 and sign == "plus":

@@ -1,24 +1,9 @@
-"""What commands need besides explaining images that are there: pictures to start from, and a classifier for none."""
+"""What ``counterlens invert`` does: images inverted and walked back without an edit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-# Stands in where nothing is explained, such as for an inversion alone.
-ANY = "python:counterlens.core.workflows.reconstruct:nobody"
-
-
-def nobody(images: Tensor) -> Tensor:
-    """[B,2]: as likely this as that."""
-    return images.new_full((len(images), 2), 0.5)
-
-
-nobody.labels = ("this", "that")  # type: ignore[attr-defined]
+from typing import Any
 
 
 def logit_gap(record: dict[str, Any]) -> tuple[float | None, float | None]:

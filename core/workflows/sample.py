@@ -23,7 +23,8 @@ def from_noise(session: Session, request: Request, count: int, progress: Any) ->
     from counterlens.core.h_space.recording import sampled
     from counterlens.core.images.pixels import to_pixels
 
-    prepared = prepare(request.model_copy(update={"images": ()}), session.registry, _blanks(request, count))
+    request = request.model_copy(update={"images": ()})
+    prepared = prepare(request, session.registry, _blanks(request, count), needs={})
     found: list[np.ndarray] = []
     with ExitStack() as stack:
         desk, ready = session.desk(stack, prepared, progress)

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from counterlens.core.data.training_images import Recorder
-from counterlens.core.engine.locate import model_of
+from counterlens.core.engine.locate import locate
 from counterlens.core.errors import UsageError
 from counterlens.core.models.device import device_of
-from counterlens.core.models.pool import Key, Pool
+from counterlens.core.models.model_options import ModelOptions, go_offline
+from counterlens.core.models.pool import Pool
 from counterlens.core.training.trainer import TrainJob
 from counterlens.core.utils.uri import parse_uri
 
 if TYPE_CHECKING:
     from counterlens.core.data.dataset import Dataset
+    from counterlens.core.engine.locate import Location
     from counterlens.core.plugin.registry import Registry
     from counterlens.core.training.trainer import Trainer
-
-
-@dataclass(frozen=True)
-class Networks:
-    """The options of a command that say which networks, and where they run."""
-
-    model: str = ""
-    prior: str = ""
-    device: str = "auto"
-    dtype: str = "float32"
-    offline: bool = False
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def train(
@@ -40,7 +29,7 @@ def train(
     trainer: Trainer,
     data: str,
     out: str = "",
-    networks: Networks | None = None,
+    networks: ModelOptions | None = None,
     dry_run: bool = False,
     **how: Any,
 ) -> dict[str, Any]:
@@ -50,29 +39,46 @@ def train(
 
     UsageError and PlanError come before any weight is loaded.
     """
-    networks = networks or Networks()
+    networks = networks or ModelOptions()
+    go_offline(networks.offline)
     dataset, test = registry.open_dataset(data), test_of(registry, data)
-    path = Path(out or trainer.file)
     device = device_of(networks.device)
+    job = TrainJob(
+        catalogue=registry,
+        dataset=dataset,
+        out=Path(out or trainer.file),
+        model=networks.model or "",
+        device=device,
+        test=test,
+        **how,
+    )
     if dry_run:
         classes = {"classes": dataset.counts(), **({"test": test.counts()} if test else {})}
-        plan = trainer.plan(TrainJob(registry, dataset, path, None, networks.model, device, test=test, **how))
+        plan = trainer.plan(job)
         return {"trainer": trainer.name, "data": data, **classes, "device": device, **plan}
     with ExitStack() as stack:
-        pipeline, model = None, ""
+        seen, used = Recorder(dataset), {}
+        job = replace(job, dataset=seen.dataset, model="")
         if trainer.uses_model():
-            model, family = model_of(registry, trainer, networks.model, data)
-            options = {"prior": networks.prior, "offline": networks.offline}
-            chosen = frozenset((name, value) for name, value in options.items() if value)
-            key = Key(model, dtype=networks.dtype, device=device, options=chosen)
-            pipeline = stack.enter_context(Pool().lend(key, registry.family(family).load))
-        seen = Recorder(dataset)
+            place = _located(registry, trainer, networks, data)
+            lent = Pool().lend(networks.key(place.folder), registry.family(place.family).load)
+            job = replace(job, pipeline=stack.enter_context(lent), model=place.folder)
+            used = {"model": place.folder}
         try:
-            record = trainer.train(TrainJob(registry, seen.dataset, path, pipeline, model, device, test=test, **how))
+            record = trainer.train(job)
         finally:  # what was written before it was stopped may be used, too
             if os.environ.get("RANK", "0") == "0":  # of several processes one writes
-                seen.write(path)
-    return {"trainer": trainer.name, "data": data, **({"model": model} if model else {}), **record, "out": str(path)}
+                seen.write(job.out)
+    return {"trainer": trainer.name, "data": data, **used, **record, "out": str(job.out)}
+
+
+def _located(registry: Registry, trainer: Trainer, networks: ModelOptions, data: str) -> Location:
+    """The pipeline to work with; where none is named, one of the domain whose images these are."""
+    where = parse_uri(data)
+    own = f"domain:{where.path}" if where.scheme == "domain" else ""
+    wanted = sorted(trainer.wanted() - {"labels", "gradient", "examples"})  # no family gives these
+    needs = dict.fromkeys(wanted, f"train {trainer.name}")
+    return locate(registry, networks.model or own, needs, revision=networks.revision, offline=networks.offline)
 
 
 def test_of(registry: Registry, data: str) -> Dataset | None:

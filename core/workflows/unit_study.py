@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from counterlens.core.classifiers.unit_table import UnitTable
+    from counterlens.core.models.model_options import ModelOptions
     from counterlens.core.plugin.registry import Registry
 
 
@@ -98,18 +99,20 @@ class UnitStudy:
         places = [name.split(":") for name in names]
         return [self.domain.sample(int(index), split).caption for _, split, index in places]
 
-    def pipeline(self, model: str) -> Any:
+    def pipeline(self, networks: ModelOptions) -> Any:
         """A pipeline that is conditioned on words, on loan."""
-        return lent(self.registry, self.stack, model, self.data if self.domain else "", self.device)
+        return lent(self.registry, self.stack, networks, self.domain.name if self.domain else "")
 
 
-def lent(registry: Registry, stack: ExitStack, model: str, data: str, device: str) -> Any:
-    """The text-conditioned pipeline of ``model``, or of the domain; PlanError for one without words."""
-    from counterlens.core.engine.locate import model_of
-    from counterlens.core.models.pool import Key, Pool
+def lent(registry: Registry, stack: ExitStack, networks: ModelOptions, domain: str = "") -> Any:
+    """The text-conditioned pipeline of the options, or of the domain; PlanError for one without words."""
+    from counterlens.core.engine.locate import locate
+    from counterlens.core.models.pool import Pool
 
-    folder, family = model_of(registry, registry.make("editor", "toward"), model, data)
-    return stack.enter_context(Pool().lend(Key(folder, device=device), registry.family(family).load))
+    uri = networks.model or (f"domain:{domain}" if domain else "")
+    needs = {"text": "a picture made of words"}
+    place = locate(registry, uri, needs, revision=networks.revision, offline=networks.offline)
+    return stack.enter_context(Pool().lend(networks.key(place.folder), registry.family(place.family).load))
 
 
 def same_size(pictures: Sequence[np.ndarray]) -> Tensor:

@@ -17,11 +17,12 @@ from counterlens.core.data.dataset import PARTS, Dataset, Example, refined
 from counterlens.core.engine.request import Request, gather
 from counterlens.core.engine.session import Session, explain
 from counterlens.core.errors import UsageError
+from counterlens.core.models.model_options import ModelOptions
 from counterlens.core.plugin.hookspecs import hookimpl
 from counterlens.core.plugin.registry import load_registry
 from counterlens.core.testing.tiny import tiny
 from counterlens.core.training.trainer import Trainer
-from counterlens.core.workflows.train import Networks, train
+from counterlens.core.workflows.train import train
 
 COUNT = 120
 PIXELS = np.random.default_rng(0).integers(0, 255, (COUNT, 12, 16, 3), np.uint8)
@@ -116,7 +117,7 @@ class Reader(Trainer):
 def trained(registry, uri, out):
     """The hashes that ``train`` writes beside what it makes."""
     part = "domain:shapes?first=300" if uri == "domain:shapes" else refined(uri, split="train")
-    record = train(registry, Reader(), part, str(out), Networks(device="cpu"))
+    record = train(registry, Reader(), part, str(out), ModelOptions(device="cpu"))
     found = training_images.read_record(training_images.beside(out))
     assert record["images"] == len(found) > 0
     return found
@@ -218,7 +219,7 @@ def lights(tmp_path):
 def selector(registry, lights, tmp_path):
     """A classifier trained on the training part, its pictures cut, and the hashes of what it saw."""
     trainer = registry.make("trainer", "classifier arch=small-cnn:4 size=16 epochs=3 lr=0.01 jitter=0.1")
-    train(registry, trainer, f"{lights}?split=train&crop=square", str(tmp_path / "out"), Networks(device="cpu"))
+    train(registry, trainer, f"{lights}?split=train&crop=square", str(tmp_path / "out"), ModelOptions(device="cpu"))
     folders = [tmp_path / "out" / role for role in ("selector", "judge")]
     selected, judged = (training_images.read_record(folder / training_images.NAME) for folder in folders)
     assert selected and judged and not selected & judged

@@ -168,7 +168,7 @@ def picture(path, size=(40, 40)):
         (["."], "folder"),
         (["shapes:99999999"], "0 to 999"),
         (["shapes:-1"], "0 to 999"),
-        (["shapes:0", "--refiner", "R"], "models of sdxl have"),
+        (["shapes:0", "--refiner", "R"], "families that do: sdxl"),
         (["shape:1"], "shape"),
         (["ok.png"], "--classifier"),
         (["ok.png", "--classifier", "domain:shapes"], "--model"),

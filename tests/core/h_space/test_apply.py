@@ -7,7 +7,7 @@ import torch
 
 from counterlens.core.errors import UsageError
 from counterlens.core.h_space import gradients
-from counterlens.core.h_space.apply import Look, cells, combined_shift, named_shifts, terms_of
+from counterlens.core.h_space.apply import cells, combined_shift, named_shifts, terms_of
 from counterlens.core.h_space.injection import AddShift
 from counterlens.core.h_space.job import FindRequest
 from counterlens.core.h_space.probe import probe
@@ -16,6 +16,7 @@ from counterlens.core.plugin.registry import load_registry
 from counterlens.core.workflows.find_directions import open_job
 
 REGISTRY = load_registry(third_party=False)
+NEEDS = {"mid-block": "this test", "labels": "this test"}
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def job():
     with ExitStack() as stack:
         images = tuple(f"shapes:{k}" for k in (2, 3, 4, 5, 6, 10, 12, 13))
         quest = FindRequest(images=images, steps=4, inverter="edit-friendly")
-        yield open_job(REGISTRY, Look(), quest, stack)
+        yield stack.enter_context(open_job(REGISTRY, quest, NEEDS))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def bank(job):
 def test_every_image_direction_window_and_strength_is_shown_once(job, bank):
     small = FindRequest(images=("shapes:3", "shapes:10"), steps=4, inverter="edit-friendly", batch=3)
     with ExitStack() as stack:
-        few = open_job(REGISTRY, Look(), small, stack)
+        few = stack.enter_context(open_job(REGISTRY, small, NEEDS))
         found = list(cells(few, bank, (0.0, 1.0, -1.0), ((0.0, 1.0), (0.5, 1.0))))
     keys = {(c.image, c.direction, c.window, c.strength) for c in found}
     assert len(found) == len(keys) == 2 * 2 * 2 * 3
@@ -57,14 +58,18 @@ def test_every_image_direction_window_and_strength_is_shown_once(job, bank):
 
 def test_names_say_what_changes(job, bank):
     with ExitStack() as stack:
-        few = open_job(REGISTRY, Look(), FindRequest(images=("shapes:3",), steps=4, inverter="edit-friendly"), stack)
+        few = stack.enter_context(
+            open_job(REGISTRY, FindRequest(images=("shapes:3",), steps=4, inverter="edit-friendly"), NEEDS)
+        )
         new = named_shifts(few, bank.only(["a"]), 1.0)
     assert new.names == ("kiki",)
     about = new.shifts[0].about
     assert about["was"] == "a" and about["rise"] > 0 > about["rises"]["bouba"]
     upside_down = bank.with_(shifts=(Shift("a", -bank.shifts[0].delta),))
     with ExitStack() as stack:
-        few = open_job(REGISTRY, Look(), FindRequest(images=("shapes:3",), steps=4, inverter="edit-friendly"), stack)
+        few = stack.enter_context(
+            open_job(REGISTRY, FindRequest(images=("shapes:3",), steps=4, inverter="edit-friendly"), NEEDS)
+        )
         assert named_shifts(few, upside_down, 1.0).names == ("bouba",)
 
 
@@ -92,4 +97,4 @@ def test_a_probe_compares_sites_at_equal_length(job):
     assert up["gradient"] > up["random"] and up["gradient_l1"] > 0
     with pytest.raises(UsageError, match="all decided as one class"), ExitStack() as stack:
         same = FindRequest(images=("shapes:3", "shapes:4"), steps=4)
-        list(probe(open_job(REGISTRY, Look(), same, stack), ["up.1"], 0.3))
+        list(probe(stack.enter_context(open_job(REGISTRY, same, NEEDS)), ["up.1"], 0.3))

@@ -64,7 +64,7 @@ def test_the_path_length_is_the_squared_distance_over_the_squared_step(bank):
     registry, one = load_registry(third_party=False), load_bank(bank).only(["random-0"])
     with ExitStack() as stack:
         quest = FindRequest(model=one.space.uri, site=one.space.site, steps=2, count=2, batch=4)
-        job = open_job(registry, registry.make("finder", "random"), quest, stack)
+        job = stack.enter_context(open_job(registry, quest, {"mid-block": "this test"}))
 
         def distance(x, y):
             return (x - y).square().mean((1, 2, 3))

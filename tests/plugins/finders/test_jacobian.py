@@ -34,7 +34,8 @@ def find(model, tmp_path, monkeypatch):
         quest = FindRequest(**{"images": ("shapes:0",), "model": model, "steps": 3, **how})
         finder = REGISTRY.make("finder", text if "tol=" in text else f"{text} rounds=2")
         with ExitStack() as stack:
-            job = open_job(REGISTRY, finder, quest, stack, notice=noticed.append)
+            needs = dict.fromkeys(finder.wanted(), "this test")
+            job = stack.enter_context(open_job(REGISTRY, quest, needs, notice=noticed.append))
             return finder.find(job), job, noticed
 
     return run

@@ -29,7 +29,7 @@ def job(model, tmp_path, monkeypatch):
 
         def make(text="pca components=3", **how):
             quest = FindRequest(**{"model": model, "count": COUNT, "steps": 3, "batch": 4, **how})
-            job = open_job(REGISTRY, REGISTRY.make("finder", text), quest, stack)
+            job = stack.enter_context(open_job(REGISTRY, quest, {"mid-block": "this test"}))
             made = []
             object.__setattr__(job, "progress", lambda _what, done, _of: made.append(done))
             return REGISTRY.make("finder", text), job, made

@@ -104,7 +104,9 @@ def test_defects_d11_and_d12_the_classifier_is_in_eval_mode_and_gets_its_own_ran
 
     registry = load_registry(third_party=False)
     with ExitStack() as stack:
-        job = open_job(registry, Supervised(), FindRequest(domain="shapes", count=4, steps=2), stack)
+        job = stack.enter_context(
+            open_job(registry, FindRequest(domain="shapes", count=4, steps=2), {"labels": "this test"})
+        )
         assert not any(m.training for net in job.explained.modules.values() for m in net.modules())
         g = torch.Generator().manual_seed(0)
         pictures = torch.rand(4, 3, 32, 32, generator=g) * 2 - 1
@@ -129,7 +131,7 @@ def test_defect_d16_images_of_any_mode_and_size_are_read_and_classes_take_turns(
             Image.new("RGB", (40 + 9 * k, 50), (200, 30, 90)).convert(mode).save(tmp_path / label / f"{k}.png")
     with ExitStack() as stack:
         quest = FindRequest(domain="shapes", data=str(tmp_path), count=4, steps=2, source="images")
-        job = open_job(load_registry(third_party=False), Supervised(), quest, stack)
+        job = stack.enter_context(open_job(load_registry(third_party=False), quest, {"labels": "this test"}))
         pictures = job.pictures()
     assert [label for label, _ in pictures] == ["bouba", "kiki", "bouba", "kiki"]
     assert all(image.shape == (3, 32, 32) and image.abs().max() <= 1 for _, image in pictures)

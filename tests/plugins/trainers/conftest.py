@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from counterlens.core.models.model_options import ModelOptions
 from counterlens.core.plugin.registry import load_registry
-from counterlens.core.workflows.train import Networks, train
+from counterlens.core.workflows.train import train
 
 torch.set_num_threads(1)
 REGISTRY = load_registry(third_party=False)
@@ -42,7 +43,7 @@ def run(tmp_path, monkeypatch):
     def call(text, data, out="out", model="", **how):
         notes = []
         trainer = REGISTRY.make("trainer", text)
-        networks = Networks(model=str(model), device="cpu")
+        networks = ModelOptions(model=str(model), device="cpu")
         return train(REGISTRY, trainer, str(data), str(tmp_path / out), networks, notice=notes.append, **how), notes
 
     return call

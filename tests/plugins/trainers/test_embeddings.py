@@ -30,7 +30,7 @@ def test_pairs_that_are_asked_for(run, folder, tmp_path):
 
 
 def test_a_pipeline_without_image_embeddings_is_refused_before_it_is_loaded(run, folder, tmp_path):
-    with pytest.raises(PlanError, match="families that have it: kandinsky22"):
+    with pytest.raises(PlanError, match="families that do: kandinsky22"):
         run("embeddings", folder, model=tiny("ddpm", tmp_path / "ddpm"))
     with pytest.raises(UsageError, match="which pipeline"):
         run("embeddings", folder)

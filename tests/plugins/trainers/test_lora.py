@@ -66,12 +66,13 @@ TWO = """
 import json, sys
 import torch
 from counterlens.core.plugin.registry import load_registry
-from counterlens.core.workflows.train import Networks, train
+from counterlens.core.models.model_options import ModelOptions
+from counterlens.core.workflows.train import train
 
 torch.set_num_threads(1)
 registry, (data, model, out) = load_registry(third_party=False), sys.argv[1:]
 lora = registry.make("trainer", "lora steps=6 batch=4 every=3 lr=0.003")
-record = train(registry, lora, data, out, Networks(model=model, device="cpu"))
+record = train(registry, lora, data, out, ModelOptions(model=model, device="cpu"))
 print("losses", json.dumps(record["held_out_losses"]))
 """
 

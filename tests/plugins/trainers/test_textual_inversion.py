@@ -60,5 +60,5 @@ def test_words_are_learned_and_kept(run, folder, tmp_path, folder_of):
 
 @pytest.mark.parametrize("family", ["kandinsky22", "sdxl"])
 def test_families_without_one_text_encoder(run, folder, folder_of, family):
-    with pytest.raises(PlanError, match="families that have it: stable-diffusion"):
+    with pytest.raises(PlanError, match="families that do: stable-diffusion"):
         run(QUICK, folder, model=folder_of(family))
