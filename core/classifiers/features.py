@@ -1,7 +1,7 @@
 """Feature extractors for metrics on sets: pictures in [0,1] -> one row of numbers each.
 
 ``judge``, ``classifier``, ``attributes`` or any classifier URI: what enters its last linear layer. ``inception`` or
-``inception:PATH`` and ``clip:PATH``: brought by plugins through ``EXTRACTORS``. With ``/spatial`` at the end: a map.
+``inception:PATH`` and ``clip:PATH``: brought by plugins (``counterlens_open_features``). With ``/spatial``: a map.
 """
 
 from __future__ import annotations

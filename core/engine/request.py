@@ -73,13 +73,12 @@ def _asked(name: str, registry: Registry, notice: Callable[[str], None]) -> Iter
     from counterlens.core.images.fit import Picture
     from counterlens.core.images.load import load_picture
 
-    match = DOMAIN_IMAGE.match(name)
-    if match and not Path(name).exists():
-        yield _of_domain(name, registry.domain(match[1]), int(match[2]))
-    elif registry.is_data(name):
+    if registry.is_data(name):
         for example, pixels in registry.open_dataset(name).pictures(notice=notice):
             decoded = example.digest if example.decode else None
             yield SourceImage(name=example.id, picture=Picture(pixels), label=example.label, decoded=decoded)
+    elif (match := DOMAIN_IMAGE.match(name)) and not Path(name).exists():
+        yield _of_domain(name, registry.domain(match[1]), int(match[2]))
     else:
         yield SourceImage(name=name, picture=load_picture(Path(name)), label=Path(name).resolve().parent.name)
 

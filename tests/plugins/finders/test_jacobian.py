@@ -7,12 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
+from counterlens.core.engine.request import Request, gather
 from counterlens.core.errors import UsageError
 from counterlens.core.h_space.decoder import decoder_half
 from counterlens.core.h_space.job import FindRequest
 from counterlens.core.plugin.registry import load_registry
 from counterlens.core.testing.tiny import tiny
-from counterlens.core.workflows.find_directions import open_job
+from counterlens.core.workflows.find_directions import find_directions, open_job
 from counterlens.plugins.finders import jacobian_walk
 
 torch.set_num_threads(1)
@@ -35,7 +36,9 @@ def find(model, tmp_path, monkeypatch):
         finder = REGISTRY.make("finder", text if "tol=" in text else f"{text} rounds=2")
         with ExitStack() as stack:
             needs = dict.fromkeys(finder.wanted(), "this test")
-            job = stack.enter_context(open_job(REGISTRY, quest, needs, notice=noticed.append))
+            asked = gather(Request(images=quest.images), REGISTRY)
+            finder.check(asked)
+            job = stack.enter_context(open_job(REGISTRY, quest, needs, asked, notice=noticed.append))
             return finder.find(job), job, noticed
 
     return run
@@ -181,14 +184,14 @@ def test_directions_keep_their_sign_from_step_to_step(find):
     assert (rows[:, :-1] * rows[:, 1:]).sum(2).min() >= 0
 
 
-def test_bad_input(find, tmp_path):
+def test_bad_input(find, model, tmp_path):
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "empty.png")
     with pytest.raises(UsageError, match="locks every pixel"):
         find(f"jacobian mask={tmp_path / 'empty.png'}")
     with pytest.raises(UsageError, match="needs a --mask"):
         find("jacobian outside=ratio")
     with pytest.raises(UsageError, match="works for one image"):
-        find("jacobian", images=())
+        find_directions(REGISTRY, REGISTRY.make("finder", "jacobian"), FindRequest(model=model))
     with pytest.raises(UsageError, match="give one --image"):
         find("jacobian", images=("shapes:0", "shapes:1"))
     with pytest.raises(UsageError, match="1024 numbers has at most as many"):
