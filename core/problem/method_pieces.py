@@ -138,9 +138,14 @@ class Combiner(Piece):
 
 
 class Search(Piece):
-    """How a method spends its evaluations; exactly one a method."""
+    """How a method spends its evaluations; exactly one a method.
+
+    ``strength_unit``: what one unit of a record's ``strength`` is, where the search itself decides that; else it is the
+    unit of the editor or guidance that the strength multiplies.
+    """
 
     kind: ClassVar[str] = "search"
+    strength_unit: ClassVar[str] = ""
 
     def run(self, problem: Problem) -> SearchResult:
         """The counterfactual latents of ``problem.scene``, a row an image."""
