@@ -73,14 +73,15 @@ class PosteriorStep:
         if self.scene.lock is not None:
             pull = self.scene.lock.gradient(pull, step)
         (along,) = torch.autograd.grad(est.x0, self.asked, pull)
-        along = along * (step.now.s**2 / step.now.a)
+        a, s = float(step.now.a), float(step.now.s)
+        along = along * (s**2 / max(a, 1e-4))  # without any signal the estimate hardly depends on x
         if self.scene.lock is not None:
             along = self.scene.lock.gradient(along, step)
         spread = _inner(along, pull).clamp_min(0).sqrt()  # of the estimate along the pull, times its own length
         slope = _inner(along, rise)
-        longest = self.limit * (step.now.s - step.to.s)
+        longest = self.limit * (s - float(step.to.s))
         length = torch.where(slope > LEAST, need * spread / slope.clamp_min(LEAST), torch.full_like(need, torch.inf))
-        length = torch.where(need > 0, length.clamp(max=float(longest)), torch.zeros_like(need))
+        length = torch.where(need > 0, length.clamp(max=longest), torch.zeros_like(need))
         length = torch.where(spread > LEAST**0.5, length, torch.zeros_like(length))
         self.moved = (self.moved**2 + length**2).sqrt()
         return (length / spread.clamp_min(LEAST**0.5)).view(-1, 1, 1, 1) * along

@@ -118,9 +118,7 @@ def test_log_odds_say_when_a_probability_is_reached():
     target = torch.arange(50) % 4
     p = logits.softmax(1).gather(1, target[:, None])[:, 0]
     assert torch.allclose(torch.sigmoid(log_odds(logits, target)), p, atol=1e-6)
-    assert log_odds_at(0.5) == 0 and torch.sigmoid(
-        torch.tensor(log_odds_at(0.9))
-    ).item() == pytest.approx(0.9)
+    assert log_odds_at(0.5) == 0 and torch.sigmoid(torch.tensor(log_odds_at(0.9))).item() == pytest.approx(0.9)
 
 
 def test_invariant_9_projection():
