@@ -80,7 +80,7 @@ class Level:
         raise ValueError(f"unknown prediction kind {kind!r}: use epsilon, sample, v_prediction or flow")
 
     def before(self, x: Tensor, to: Level, out: Tensor, kind: str) -> Tensor:
-        """The state at this level whose deterministic step under the answer ``out`` ends in ``x`` at the cleaner ``to``.
+        """The state here whose deterministic step under the answer ``out`` ends in ``x`` at the cleaner ``to``.
 
         A step is linear in state and answer: ``x = p·state + q·out``. Dividing by p is the exact inverse, whatever the
         parametrisation: for v it is ``(x + sin(phi)·v)/cos(phi)``, with phi the angle between the levels.

@@ -6,12 +6,13 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from counterlens.core.engine.manifest import heading_of
+from counterlens.core.engine.reconstruction import reconstructions, warnings_of
 from counterlens.core.engine.scene_builder import scene_of
 from counterlens.core.errors import CounterlensError
 from counterlens.core.images.pixels import as_saved, to_pixels
@@ -129,6 +130,7 @@ class Solver:
         for editor in problem.editors:
             problem = editor.on_problem(problem)
         scene, found = problem.scene, problem.search.run(problem)
+        plain = reconstructions(problem)
         with torch.no_grad():
             image = as_saved(scene.picture(found.x0)).cpu() * 2 - 1
             after = self.classifier.probabilities((image / 2 + 0.5).to(self.pipeline.device)).cpu()
@@ -143,8 +145,9 @@ class Solver:
             if not torch.isfinite(image[row]).all():
                 yield one.item.digest, writer.fail(one, NOT_FINITE)
                 continue
+            notes = (*scene.items[row].notes, *warnings_of(plain[row]))
             done = Counterfactual(
-                scene.items[row],
+                replace(scene.items[row], notes=notes),
                 image[row],
                 one.before,
                 after[row],
@@ -158,6 +161,7 @@ class Solver:
             )
             costs = {**scene.net.meter.of(row), "peak_bytes": _peak(self.pipeline.device), "rows": rows}
             costs["seconds"] = round(shared + costs["seconds_reused"], 4)
+            costs |= plain[row]
             if scene.lock is not None:
                 decoded = round(float(alone[row, one.target]), 6)
                 costs |= {"steps_left_out": scene.net.meter.skipped[row], "p_target_decoded": decoded}

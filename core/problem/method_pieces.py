@@ -140,12 +140,11 @@ class Combiner(Piece):
 class Search(Piece):
     """How a method spends its evaluations; exactly one a method.
 
-    ``strength_unit``: what one unit of a record's ``strength`` is, where the search itself decides that; else it is the
-    unit of the editor or guidance that the strength multiplies.
+    A search that decides itself what a record's ``strength`` is has a ``strength_unit``; else it is that of the editor
+    or guidance that the strength multiplies.
     """
 
     kind: ClassVar[str] = "search"
-    strength_unit: ClassVar[str] = ""
 
     def run(self, problem: Problem) -> SearchResult:
         """The counterfactual latents of ``problem.scene``, a row an image."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]
 
 
+SEEN = 8  # of 255: a change of no pixel beyond it is one that nobody sees
+
+
 def items_csv(records: Sequence[Record]) -> str:
     """Every plain field of the records; lists and nested values are in item.json."""
     plain = [{k: v for k, v in r.items() if v is None or isinstance(v, (str, int, float, bool))} for r in records]
@@ -75,6 +78,7 @@ def record_of(
         **judged,
         "l1": round(float(change.mean()), 6),
         "changed_area": round(float((change.max(-1) > 0.1).mean()), 6),
+        "invisible": bool(change.max() * 255 <= SEEN + 1e-6),
         **_kept(done, change),
         "strength": done.strength,
         "tried": list(done.tried),
@@ -124,11 +128,13 @@ def _head(one: Any, heading: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def judgement(labels: Sequence[str], before: Tensor, after: Tensor, target: str) -> dict[str, Any]:
-    """What the judge says, which only reports; None where it does not know the target's name."""
+    """What the judge says, which only reports; None where it does not know the target's name, or had decided the source
+    as the target already: it cannot confirm a change that it had not missed."""
     if target not in labels:
         return {"judge_flipped": None, "judge_before": None, "judge_after": None}
+    at = list(labels).index(target)
     return {
-        "judge_flipped": int(after.argmax()) == list(labels).index(target),
+        "judge_flipped": None if int(before.argmax()) == at else int(after.argmax()) == at,
         "judge_before": probabilities_of(labels, before),
         "judge_after": probabilities_of(labels, after),
     }

@@ -1,4 +1,4 @@
-"""The least move that flips, in one walk: Newton steps on the target's log-odds, from the latest start that can do it."""
+"""The least move that flips, in one walk: Newton steps on the target's log-odds, the latest start first."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def search_newton(problem: Problem, settings: NewtonSettings) -> SearchResult:
 
 
 def _try(problem: Problem, skip: float, settings: NewtonSettings) -> tuple[Tensor, Tensor, Tensor]:
-    """x0 [B,C,h,w], how far it was moved [B] and p(target) [B]; rows whose change maps leave out other steps walk apart."""
+    """x0 [B,C,h,w], how far it was moved [B], p(target) [B]; rows whose maps leave out other steps walk apart."""
     lock, inversion = problem.scene.lock, problem.invert(skip)
     groups = [list(range(len(problem.scene)))] if lock is None else lock.groups(inversion.grid)
     ends, moved = [], []

@@ -22,6 +22,7 @@ class Arithmetic(Editor):
     """
 
     name: ClassVar[str] = "arithmetic"
+    strength_unit: ClassVar[str] = "distances between the class means"
     needs: ClassVar[frozenset[str]] = frozenset({"image-embedding", "examples", "labels"})
     mixes: ClassVar[bool] = True
     direction: SerializeAsAny[Direction] | str = Field(

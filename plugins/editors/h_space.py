@@ -21,6 +21,7 @@ class HSpace(Editor):
     """
 
     name: ClassVar[str] = "h-space"
+    strength_unit: ClassVar[str] = "lengths of the direction"
     needs: ClassVar[frozenset[str]] = frozenset({"mid-block"})
     directions: str = Field("", description="file of counterlens directions find (or --directions FILE)")
     pick: tuple[str, ...] = Field((), description="which of the file's directions, name or name*factor; all if empty")
