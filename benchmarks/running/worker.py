@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +21,7 @@ from counterlens.core.engine.session import Session
 from counterlens.core.errors import CounterlensError
 from counterlens.core.images.pixels import as_saved, to_tensor
 from counterlens.core.problem.items import Counterfactual, Item, ScoredImage
+from counterlens.core.runs.records import UNSPENT, ItemRecord
 from counterlens.core.runs.writer import Writer
 from counterlens.core.utils.tensor_cache import Cache
 
@@ -143,7 +144,7 @@ class Worker:
             writer = Writer(Filter(self.run, task.missing), heading, tau, classifier, judge, device, keeps=True)
             for row, one in enumerate(ready):
                 done = Counterfactual(one.item, images[row], one.before, after[row], one.source, one.target)
-                writer.write(done, one, {**NO_COSTS, "gradient_evaluations": gradients[row], "seconds": seconds})
+                writer.write(done, one, {**UNSPENT, "gradient_evaluations": gradients[row], "seconds": seconds})
 
     def _ready(self, digest: str, k: int, classifier: Classifier) -> ScoredImage:
         """An image of a control: scored by itself, as everywhere."""
@@ -158,14 +159,6 @@ class Worker:
     @cached_property
     def _gallery(self) -> dict[str, np.ndarray]:
         return gallery(self.protocol, self.data)
-
-
-NO_COSTS = {
-    "unet_evaluations": 0,
-    "unet_evaluations_reused": 0,
-    "seconds_reused": 0.0,
-    "peak_bytes": None,
-}
 
 
 def _named(one: ScoredImage, digest: str) -> ScoredImage:
@@ -197,27 +190,6 @@ def heading_of(entry: Entry, protocol: Protocol) -> dict[str, Any]:
 
 def failed(entry: Entry, job: BenchImage, digest: str, protocol: Protocol, reason: str) -> dict[str, Any]:
     """The record of an item that could not even begin, or whose worker died."""
-    nothing: Sequence[str] = (
-        "p_target_before",
-        "p_target_after",
-        "judge_flipped",
-        "l1",
-        "counterfactual",
-        "peak_bytes",
-    )
-    return {
-        "digest": digest,
-        "image": job.name,
-        **heading_of(entry, protocol),
-        "source": job.source,
-        "target": job.target,
-        "label": job.label,
-        "flipped": False,
-        "reached": False,
-        **dict.fromkeys(nothing),
-        **NO_COSTS,
-        "gradient_evaluations": 0,
-        "seconds": 0.0,
-        "notes": [],
-        "failure": reason,
-    }
+    heading = heading_of(entry, protocol)
+    known = {"digest": digest, "image": job.name, "source": job.source, "target": job.target, "label": job.label}
+    return ItemRecord.failed(reason, heading=heading, **known).written()

@@ -7,9 +7,9 @@ charged as if it had worked alone, and what it was spared is counted beside.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -26,14 +26,18 @@ COSTS = ("forward", "gradient", "seconds")
 class Inverts(Protocol):
     """What is asked of an inverter: a start of a trajectory that reproduces an image."""
 
-    name: str
-    nested: bool  # whether a later start is part of an earlier one
+    name: ClassVar[str]
+    nested: ClassVar[bool]  # whether a later start is part of an earlier one
+
+    @property
+    def skip(self) -> float: ...  # share of the trajectory left out, from its noisy end
 
     def start(self, n: int, skip: float | None = None) -> int: ...
 
     def invert(self, problem: Any, skip: float | None = None) -> Inversion: ...
 
-    def model_dump(self, **how: Any) -> dict[str, Any]: ...
+    @property
+    def model_dump(self) -> Callable[..., dict[str, Any]]: ...
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class Edits(Protocol):
     """What a problem asks of an editor."""
 
-    mixes: bool  # whether the rows of a step may be at different noise levels
+    name: ClassVar[str]
+    mixes: ClassVar[bool]  # whether the rows of a step may be at different noise levels
 
     def bind(self, scene: Scene) -> Any: ...
 
@@ -38,17 +39,16 @@ class Measures(Protocol):
 
     weight: float
 
+    @property
+    def draws(self) -> bool: ...  # whether it looks at random draws, so that two looks at one image differ
+
     def __call__(self, view: View, step: Step) -> Tensor: ...
 
 
 class Combines(Protocol):
     """What a problem asks of a combiner: one prediction out of the branches."""
 
-    name: str
-
-    def __call__(self, branches: Mapping[str, Tensor], step: Step) -> Tensor: ...
-
-    def model_dump(self) -> dict[str, Any]: ...
+    def __call__(self, branches: Mapping[str, Tensor], step: Step, /) -> Tensor: ...
 
 
 @dataclass(frozen=True)

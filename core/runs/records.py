@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from counterlens.core.images.pixels import to_pixels
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
 
 Record = Mapping[str, Any]
-
-
-SEEN = 8  # of 255: a change of no pixel beyond it is one that nobody sees
 
 
 def items_csv(records: Sequence[Record]) -> str:
@@ -53,38 +51,120 @@ def probabilities_of(labels: Sequence[str], p: Tensor) -> dict[str, float]:
     return {label: round(float(value), 6) for label, value in zip(labels, p, strict=True)}
 
 
-def record_of(
-    done: Counterfactual,
-    heading: Mapping[str, Any],
-    tau: float,
-    labels: Sequence[str],
-    judged: Mapping[str, Any],
-    costs: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The record of a finished image; every number is taken from the saved picture. ``heading``: see heading_of."""
-    source = done.item.pixels.astype(np.float64) / 255
-    change = np.abs(to_pixels(done.image).astype(np.float64) / 255 - source)
+SEEN = 8  # of 255: a change of no pixel beyond it is one that nobody sees
+
+
+UNJUDGED: Mapping[str, Any] = {"judge_flipped": None, "judge_before": None, "judge_after": None}
+
+
+UNSPENT: Mapping[str, Any] = {
+    "unet_evaluations": 0,
+    "unet_evaluations_reused": 0,
+    "seconds_reused": 0.0,
+    "peak_bytes": None,
+    "gradient_evaluations": 0,
+    "seconds": 0.0,
+}
+
+
+class ItemRecord(BaseModel):
+    """What became of one image: a finished counterfactual or a failure. Every number is of the saved picture.
+
+    ``heading`` (see heading_of), ``judged`` and ``costs`` are written as fields of the record; what was not set is not
+    written. ``p_target_*`` are probabilities of ``target``, ``l1`` the mean and ``kept_max`` the largest change in
+    [0,1] (of what a change map keeps), ``changed_area`` the share of pixels that change by more than 0.1;
+    ``invisible``: none changes by more than 8 of 255.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    digest: str
+    image: str
+    heading: Mapping[str, Any]
+    trained_on: tuple[str, ...] | None = None
+    source: str
+    target: str
+    label: str | None
+    flipped: bool
+    reached: bool
+    p_target_before: float | None
+    p_target_after: float | None
+    probabilities_before: dict[str, float] | None = None
+    probabilities_after: dict[str, float] | None = None
+    judged: Mapping[str, Any]
+    l1: float | None
+    changed_area: float | None = None
+    invisible: bool | None = None
+    kept_max: float | None = None
+    strength: float | None = None
+    tried: tuple[Mapping[str, Any], ...] = ()
+    costs: Mapping[str, Any]
+    notes: tuple[str, ...]
+    failure: str | None
+    counterfactual: str | None = None
+
+    @classmethod
+    def of(
+        cls, done: Counterfactual, heading: Record, tau: float, labels: Sequence[str], judged: Record, costs: Record
+    ) -> ItemRecord:
+        """The record of a finished image."""
+        source = done.item.pixels.astype(np.float64) / 255
+        change = np.abs(to_pixels(done.image).astype(np.float64) / 255 - source)
+        return cls(
+            **_known(done, labels),
+            heading=heading,
+            flipped=done.flipped,
+            reached=bool(done.after[done.target] >= tau),
+            p_target_after=round(float(done.after[done.target]), 6),
+            probabilities_after=probabilities_of(labels, done.after),
+            judged=judged,
+            l1=round(float(change.mean()), 6),
+            changed_area=round(float((change.max(-1) > 0.1).mean()), 6),
+            invisible=bool(change.max() * 255 <= SEEN + 1e-6),
+            **_kept(done, change),
+            strength=done.strength,
+            tried=done.tried,
+            costs=costs,
+            failure=None,
+        )
+
+    @classmethod
+    def failed(
+        cls, failure: str, one: ScoredImage | None = None, labels: Sequence[str] = (), **known: Any
+    ) -> ItemRecord:
+        """A failure is a row too: nothing that was asked for is dropped. ``one``: the image, if it was scored;
+        ``known``: ``heading``, and of an image that was not its digest, image, source, target and label."""
+        nothing = dict.fromkeys(("p_target_before", "p_target_after", "l1", "counterfactual"))
+        nothing |= {
+            "flipped": False,
+            "reached": False,
+            "judged": {"judge_flipped": None},
+            "costs": UNSPENT,
+            "notes": (),
+        }
+        return cls(**{**nothing, **(_known(one, labels) if one else {}), **known, "failure": failure})
+
+    def written(self) -> dict[str, Any]:
+        """One flat mapping, as in item.json; lists are tuples."""
+        flat: dict[str, Any] = {}
+        for key, value in self.model_dump(exclude_unset=True).items():
+            flat |= value if key in ("heading", "judged", "costs") else {key: value}
+        return flat
+
+
+def _known(one: Counterfactual | ScoredImage, labels: Sequence[str]) -> dict[str, Any]:
+    """What is known of an image as soon as it has been scored."""
+    item, trained_on = one.item, one.item.origin.get("trained_on")
     return {
-        **_head(done, heading),
-        "source": labels[done.source],
-        "target": labels[done.target],
-        "label": done.item.label,
-        "flipped": done.flipped,
-        "reached": bool(done.after[done.target] >= tau),
-        "p_target_before": round(float(done.before[done.target]), 6),
-        "p_target_after": round(float(done.after[done.target]), 6),
-        "probabilities_before": probabilities_of(labels, done.before),
-        "probabilities_after": probabilities_of(labels, done.after),
-        **judged,
-        "l1": round(float(change.mean()), 6),
-        "changed_area": round(float((change.max(-1) > 0.1).mean()), 6),
-        "invisible": bool(change.max() * 255 <= SEEN + 1e-6),
-        **_kept(done, change),
-        "strength": done.strength,
-        "tried": list(done.tried),
-        **costs,
-        "notes": list(done.item.notes),
-        "failure": None,
+        "digest": item.digest,
+        "image": item.name,
+        **({"trained_on": trained_on} if trained_on else {}),
+        "source": labels[one.source],
+        "target": labels[one.target],
+        "label": item.label,
+        "p_target_before": round(float(one.before[one.target]), 6),
+        "probabilities_before": probabilities_of(labels, one.before),
+        "notes": item.notes,
     }
 
 
@@ -96,42 +176,11 @@ def _kept(done: Counterfactual, change: np.ndarray) -> dict[str, Any]:
     return {"kept_max": round(float(kept.max()), 6) if kept.size else None}
 
 
-def failed_record(
-    ready: ScoredImage, heading: Mapping[str, Any], labels: Sequence[str], failure: str
-) -> dict[str, Any]:
-    """A failure is a row too: nothing that was asked for is dropped."""
-    nothing = dict.fromkeys(("p_target_after", "judge_flipped", "l1", "counterfactual", "peak_bytes"))
-    return {
-        **_head(ready, heading),
-        "source": labels[ready.source],
-        "target": labels[ready.target],
-        "label": ready.item.label,
-        "flipped": False,
-        "reached": False,
-        "p_target_before": round(float(ready.before[ready.target]), 6),
-        "probabilities_before": probabilities_of(labels, ready.before),
-        **nothing,
-        "unet_evaluations": 0,
-        "gradient_evaluations": 0,
-        "unet_evaluations_reused": 0,
-        "seconds_reused": 0.0,
-        "seconds": 0.0,
-        "notes": list(ready.item.notes),
-        "failure": failure,
-    }
-
-
-def _head(one: Any, heading: Mapping[str, Any]) -> dict[str, Any]:
-    trained_on = one.item.origin.get("trained_on")
-    seen = {"trained_on": list(trained_on)} if trained_on else {}
-    return {"digest": one.item.digest, "image": one.item.name, **heading, **seen}
-
-
 def judgement(labels: Sequence[str], before: Tensor, after: Tensor, target: str) -> dict[str, Any]:
     """What the judge says, which only reports; None where it does not know the target's name, or had decided the source
     as the target already: it cannot confirm a change that it had not missed."""
     if target not in labels:
-        return {"judge_flipped": None, "judge_before": None, "judge_after": None}
+        return dict(UNJUDGED)
     at = list(labels).index(target)
     return {
         "judge_flipped": None if int(before.argmax()) == at else int(after.argmax()) == at,

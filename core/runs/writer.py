@@ -13,7 +13,7 @@ from counterlens.core.classifiers.classifier import Classifier
 from counterlens.core.images.pixels import as_saved
 from counterlens.core.problem.items import Counterfactual, ScoredImage
 from counterlens.core.runs.pictures import shown
-from counterlens.core.runs.records import failed_record, judgement, pictures_of, record_of
+from counterlens.core.runs.records import UNJUDGED, ItemRecord, judgement, pictures_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -51,8 +51,9 @@ class Writer:
     def write(self, done: Counterfactual, one: ScoredImage, costs: Mapping[str, Any]) -> dict[str, Any]:
         """Write a finished image; returns its record."""
         labels = self.classifier.contract.labels
-        record = record_of(done, self.heading, self.tau, labels, self._judged(done, one), costs)
-        record["counterfactual"] = str(self.run.path / "items" / one.item.digest / "counterfactual.png")
+        path = str(self.run.path / "items" / one.item.digest / "counterfactual.png")
+        found = ItemRecord.of(done, self.heading, self.tau, labels, self._judged(done, one), costs)
+        record = found.model_copy(update={"counterfactual": path}).written()
         pictures = {**pictures_of(done, one.place), **shown(self.save, done, labels)}
         self.run.write_item(one.item.digest, record, pictures)
         self.run.log({"event": "item", "digest": one.item.digest, "flipped": record["flipped"]})
@@ -60,7 +61,7 @@ class Writer:
 
     def fail(self, one: ScoredImage, failure: str) -> dict[str, Any]:
         """Write down why an image has no counterfactual; returns its record."""
-        record = failed_record(one, self.heading, self.classifier.contract.labels, failure)
+        record = ItemRecord.failed(failure, one, self.classifier.contract.labels, heading=self.heading).written()
         if self.keeps:
             self.run.write_item(one.item.digest, record, {})
         self.run.log({"event": "failure", "digest": one.item.digest, "failure": failure})
@@ -68,7 +69,7 @@ class Writer:
 
     def _judged(self, done: Counterfactual, one: ScoredImage) -> dict[str, Any]:
         if self.judge is None:
-            return {"judge_flipped": None, "judge_before": None, "judge_after": None}
+            return dict(UNJUDGED)
         pair = torch.stack([one.image, done.image]).to(self.device)
         with torch.no_grad():
             before, after = self.judge.probabilities(as_saved(pair)).cpu()

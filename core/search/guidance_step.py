@@ -15,7 +15,7 @@ from torch import Tensor
 
 from counterlens.core.diffusion.levels import Estimate
 from counterlens.core.diffusion.step import Step
-from counterlens.core.problem.method_pieces import Energy
+from counterlens.core.problem.problem import Measures
 from counterlens.core.problem.scene import Scene
 from counterlens.core.problem.view import View
 
@@ -30,7 +30,7 @@ class GuidanceStep:
     """
 
     scene: Scene
-    energies: Sequence[Energy]
+    energies: Sequence[Measures]
     strength: Tensor  # [B]
     through: str = "estimate"
 
@@ -50,7 +50,7 @@ class GuidanceStep:
         return replace(est, x0=est.x0.detach() - move, eps=est.eps.detach())
 
 
-def total(energies: Sequence[Energy], view: View, step: Step) -> Tensor:
+def total(energies: Sequence[Measures], view: View, step: Step) -> Tensor:
     """The weighted sum of energies, [B]."""
     terms = [energy.weight * energy(view, step) for energy in energies]
     return torch.stack(terms).sum(0)
