@@ -16,8 +16,8 @@ LEAST_PSNR = 20.0  # dB; below it what changed is the pipeline's doing as much a
 
 @torch.no_grad()
 def reconstructions(problem: Problem) -> list[dict[str, Any]]:
-    """``reconstruction_psnr`` (dB), ``reconstruction_p_target`` and ``reconstruction_flipped`` of every row, encoded and
-    decoded.
+    """``reconstruction_psnr`` (dB), ``reconstruction_p_target`` and ``reconstruction_flipped`` of every row,
+    encoded and decoded.
 
     That is where a walk without an edit ends under an exact inversion; an inverter that measured its own has the last
     word on the PSNR.

@@ -71,9 +71,9 @@ def test_a_field_that_no_record_has_is_refused():
 
 
 def test_the_judge_says_nothing_of_a_class_it_does_not_know():
-    p = torch.tensor([0.3, 0.7])
+    p, before = torch.tensor([0.3, 0.7]), torch.tensor([0.9, 0.1])
     assert judgement(LABELS, p, p, "zebra") == UNJUDGED
-    assert judgement(LABELS, p, p, "kiki")["judge_flipped"] is True
+    assert judgement(LABELS, before, p, "kiki")["judge_flipped"] is True
 
 
 def test_tables_hold_plain_fields_and_every_try():
