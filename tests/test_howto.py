@@ -50,3 +50,14 @@ def test_the_finder_of_the_page_finds(tmp_path):
     quest = FindRequest(model=str(tiny("ddpm", tmp_path / "ddpm")), count=4, steps=2)
     bank = find_directions(registry, registry.make("finder", "brighter"), quest)
     assert bank.names == ("brighter",) and bank.shape[0] == 2 and bank.shifts[0].delta.abs().max() > 0
+
+
+def test_the_data_of_the_page_is_opened_and_divided():
+    registry = registries.load_registry(third_party=False, extra={"stripes": written(PAGE, "stripes")})
+    assert registry.is_data("stripes:40") and "stripes" in registry.schemes("data")
+    whole, test = registry.open_dataset("stripes:40"), registry.open_dataset("stripes:40?split=test")
+    assert whole.counts() == {"down": 20, "across": 20} and whole.examples[1].read().shape == (32, 32, 3)
+    names = {example.id for example in test.examples}
+    assert 0 < len(names) < 20
+    train = registry.open_dataset("stripes:40?split=train")
+    assert not names & {example.id for example in train.examples}

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from counterlens.core.diffusion.module_hooks import Listener
 from counterlens.core.diffusion.network import Network
 from counterlens.core.diffusion.step import Step, only
-from counterlens.core.h_space.decoder import plain_attention
+from counterlens.core.h_space.decoder import AddDelta, plain_attention
 
 HITS = 10  # small changes of the eigenvalue that are counted before it stops, as published
 
@@ -33,20 +34,20 @@ class Whole:
     def __post_init__(self) -> None:
         seen: list[Tensor] = []
         with torch.no_grad():
-            self(torch.zeros(()), seen)
+            self.net.estimate(self.step, [Listener(lambda h, _: seen.append(h), (self.site,))], only)
         self.h = seen[0]
         with plain_attention(), torch.enable_grad():  # one graph, kept for all products with J'
             self.delta = torch.zeros_like(self.h).requires_grad_()
             self.out = self(self.delta)
 
-    def __call__(self, delta: Tensor, seen: list[Tensor] | None = None) -> Tensor:
+    def __call__(self, delta: Tensor) -> Tensor:
         answers: list[Tensor] = []
 
         def combine(branches: object, step: Step) -> Tensor:
             answers.append(only(branches, step))  # type: ignore[arg-type]
             return answers[-1]
 
-        self.net.estimate(self.step, [_Move((self.site,), delta, seen)], combine)
+        self.net.estimate(self.step, [AddDelta((self.site,), delta)], combine)
         return answers[-1]
 
     def back(self, u: Tensor) -> Tensor:
@@ -61,18 +62,6 @@ class Whole:
             tangent = forward_ad.unpack_dual(self(forward_ad.make_dual(torch.zeros_like(v), v))).tangent
         assert tangent is not None
         return tangent
-
-
-@dataclass(frozen=True)
-class _Move:
-    sites: tuple[str, ...]
-    delta: Tensor
-    seen: list[Tensor] | None = None
-
-    def on_activation(self, h: Tensor, step: Step) -> Tensor:
-        if self.seen is not None:
-            self.seen.append(h)
-        return h + self.delta
 
 
 def sequential(

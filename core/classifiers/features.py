@@ -18,13 +18,8 @@ if TYPE_CHECKING:
 
     from counterlens.core.classifiers.classifier import Classifier
 
-
 SPATIAL = "/spatial"
-
-
 CHANNELS = 7  # of a map that spatial features keep, as spatial FID does
-
-
 ROLES = ("judge", "classifier", "attributes")
 
 
@@ -67,36 +62,25 @@ def penultimate(classifier: Classifier) -> Callable[[Tensor], Tensor]:
     """
     from torch import nn
 
-    def extract(images: Tensor) -> Tensor:
-        (last, _) = overheard(classifier, images, nn.Linear, "linear layer")
-        return last.flatten(1)
-
-    return extract
+    return lambda images: _last(classifier, images, nn.Linear, "linear layer", input=True).flatten(1)
 
 
 def spatial(classifier: Classifier) -> Callable[[Tensor], Tensor]:
     """The first channels of what the last convolution answers, flattened; errors as of ``penultimate``."""
     from torch import nn
 
-    def extract(images: Tensor) -> Tensor:
-        (_, last) = overheard(classifier, images, nn.Conv2d, "convolution")
-        return last[:, :CHANNELS].flatten(1)
-
-    return extract
+    return lambda images: _last(classifier, images, nn.Conv2d, "convolution")[:, :CHANNELS].flatten(1)
 
 
-def overheard(classifier: Classifier, images: Tensor, kind: type, word: str) -> tuple[Tensor, Tensor]:
-    """(input, output) of the last module of a kind that the classifier calls for these images."""
+def _last(classifier: Classifier, images: Tensor, kind: type, word: str, input: bool = False) -> Tensor:
+    """What the last module of a kind that the classifier calls for these images answers, or is given."""
+    from counterlens.core.diffusion.module_hooks import captured
+
     if not classifier.modules:
         raise PlanError(f"{classifier.uri} is a black box: it has no features; give another extractor")
     layers = [m for net in classifier.modules.values() for m in net.modules() if isinstance(m, kind)]
-    seen: list[tuple[Tensor, Tensor]] = []
-    handles = [layer.register_forward_hook(lambda _, args, out: seen.append((args[0], out))) for layer in layers]
-    try:
+    with captured(layers, input) as calls:
         classifier.logits(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not seen or len(seen[-1][0]) != len(images):
+    if not calls or len(calls[-1][1]) != len(images):
         raise UsageError(f"{classifier.uri} has no {word} that sees one row an image: give other features")
-    return seen[-1]
+    return calls[-1][1]

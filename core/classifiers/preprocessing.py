@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from counterlens.core.errors import UsageError, unknown
 from counterlens.core.utils.uri import Uri
 
-OPTIONS = ("labels", "size", "mean", "std", "resize")  # what every classifier URI may override
-RESIZES = {"bilinear-antialias": "bilinear", "bicubic-antialias": "bicubic"}
+# what every classifier URI may override: how pictures are prepared, and how the answer is read
+OPTIONS = ("labels", "size", "mean", "std", "resize", "channels", "order", "outputs", "output", "label")
+RESIZES = {"bilinear-antialias": "bilinear", "bicubic-antialias": "bicubic", "nearest": "nearest-exact"}
+ORDERS = ("rgb", "bgr")
 GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow's convert("L")
 
 
@@ -22,7 +24,8 @@ GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow's convert("L")
 class Preprocessing:
     """Images [B,3,H,W] in [0,1] become ``(resize(images, size) - mean) / std``; ``size=None`` keeps theirs.
 
-    ``mean`` and ``std`` have one number for each of ``channels`` (3, or 1 for a grey network).
+    ``mean`` and ``std`` have one number for each of ``channels`` (3, or 1 for a grey network), in the ``order`` in
+    which the network takes the colours.
     The whole image is resized to ``size``, nothing is cropped. UsageError when the parts do not fit together.
     """
 
@@ -32,6 +35,7 @@ class Preprocessing:
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     resize: str = "bilinear-antialias"
     channels: int = 3
+    order: str = "rgb"
 
     def __post_init__(self) -> None:
         if len(self.labels) < 2:
@@ -47,6 +51,8 @@ class Preprocessing:
             raise UsageError(f"size {self.size} must be height and width, both positive")
         if self.resize not in RESIZES:
             raise unknown("resize", self.resize, RESIZES)
+        if self.order not in ORDERS:
+            raise unknown("order", self.order, ORDERS)
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """What the network sees: [B,3,H,W] in [0,1] -> [B,channels,h,w]. Differentiable."""
@@ -54,29 +60,50 @@ class Preprocessing:
             raise ValueError(f"images must be [B,3,H,W], not {list(images.shape)}")
         if self.size is not None and tuple(images.shape[-2:]) != tuple(self.size):
             mode = RESIZES[self.resize]
-            images = F.interpolate(images, self.size, mode=mode, antialias=True, align_corners=False)
+            smooth = {} if mode == "nearest-exact" else {"antialias": True, "align_corners": False}
+            images = F.interpolate(images, self.size, mode=mode, **smooth)  # type: ignore[arg-type]
         if self.channels == 1:
             images = (images * images.new_tensor(GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        elif self.order == "bgr":
+            images = images.flip(1)
         mean, std = (images.new_tensor(part).view(1, -1, 1, 1) for part in (self.mean, self.std))
         return (images - mean) / std
 
     def canonical(self) -> str:
         """JSON that is the same for equal contracts; part of the classifier's digest."""
-        return json.dumps(asdict(self), sort_keys=True)
+        parts = asdict(self)
+        if self.order == "rgb":  # as before there was an order: digests stay
+            del parts["order"]
+        return json.dumps(parts, sort_keys=True)
 
     def overridden(self, uri: Uri) -> Preprocessing:
-        """This contract with the URI's ``labels``, ``size`` (``224`` or ``224x320``), ``mean``, ``std``, ``resize``."""
+        """This contract with the URI's ``labels``, ``size`` (``224`` or ``224x320``), ``mean``, ``std``, ``resize``,
+        ``channels`` and ``order``."""
         changes: dict = {}
+        channels = self.channels
+        if given := uri.numbers("channels"):
+            channels = changes["channels"] = int(given[0])
+            if channels != self.channels:
+                changes |= {key: _spread(getattr(self, key), channels) for key in ("mean", "std")}
         if labels := uri.names("labels"):
             changes["labels"] = labels
         if size := uri.numbers("size"):
             changes["size"] = square(size)
         for key in ("mean", "std"):
             if numbers := uri.numbers(key):
-                changes[key] = numbers * self.channels if len(numbers) == 1 else numbers
-        if "resize" in uri.options:
-            changes["resize"] = uri.text("resize")
+                changes[key] = numbers * channels if len(numbers) == 1 else numbers
+        changes |= {key: uri.text(key) for key in ("resize", "order") if key in uri.options}
         return replace(self, **changes)
+
+    def of_channels(self, channels: int) -> Preprocessing:
+        """This contract for a network of so many channels; a grey one gets the average of the colours' numbers."""
+        if channels == self.channels:
+            return self
+        return replace(self, channels=channels, mean=_spread(self.mean, channels), std=_spread(self.std, channels))
+
+
+def _spread(numbers: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    return (sum(numbers) / len(numbers),) * channels
 
 
 def square(size: float | str | Iterable[float]) -> tuple[int, int]:

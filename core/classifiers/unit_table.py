@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from counterlens.core.classifiers.units import PENULTIMATE, layers, unit_activations
+from counterlens.core.diffusion.module_hooks import captured
 from counterlens.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -133,26 +134,18 @@ def attribution(classifier: Classifier, images: Tensor, unit: int, layer: str = 
 
 def _before(classifier: Classifier, image: Tensor, layer: str) -> nn.Module | None:
     """The last convolution with a map that is called before a layer is done, or the layer itself."""
-    called: list[nn.Module] = []
-
-    def note(module: nn.Module, _args: Any, out: Any) -> None:
-        if getattr(out, "ndim", 0) == 4 and min(out.shape[-2:]) > 1:
-            called.append(module)
-
     known = layers(classifier)
     last = known.get(layer)
-    ends: list[int] = []
-    handles = [m.register_forward_hook(note) for m in known.values() if isinstance(m, nn.Conv2d)]
-    if last is not None:
-        handles.append(last.register_forward_hook(lambda *_: ends.append(len(called))))
-    try:
-        with torch.no_grad():
-            classifier.logits(image)
-    finally:
-        for handle in handles:
-            handle.remove()
-    upto = called[: ends[-1]] if ends else called
-    return upto[-1] if upto else None
+    convolutions = [module for module in known.values() if isinstance(module, nn.Conv2d)]
+    with torch.no_grad(), captured([*convolutions, *([] if last is None else [last])]) as calls:
+        classifier.logits(image)
+    ends = [k for k, (module, _) in enumerate(calls) if module is last]
+    maps = [
+        module
+        for module, out in (calls[: ends[-1] + 1] if ends else calls)
+        if isinstance(module, nn.Conv2d) and getattr(out, "ndim", 0) == 4 and min(out.shape[-2:]) > 1
+    ]
+    return maps[-1] if maps else None
 
 
 def words_by_activation(values: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from counterlens.core.errors import PlanError, UsageError, unknown
 
@@ -34,16 +34,16 @@ def unit_activations(classifier: Classifier, images: Tensor, layer: str = PENULT
     A unit is a channel of the layer's output, averaged over places (or tokens). UsageError with the list of layers
     for an unknown one, or one that is not called or answers something else than a row an image.
     """
+    from counterlens.core.diffusion.module_hooks import captured
+
     known = layers(classifier)
     if layer != PENULTIMATE and layer not in known:
         raise unknown("layer", layer, [PENULTIMATE, *known])
-    heard: list[Tensor] = []
-    handles = [module.register_forward_hook(_ear(heard, layer)) for module in _spoken(known, layer)]
-    try:
+    linear = layer == PENULTIMATE
+    with captured(_linear(known) if linear else [known[layer]], input=linear) as calls:
         logits = classifier.logits(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    answers = (value[0] if isinstance(value, (tuple, list)) else value for _, value in calls)
+    heard = [value for value in answers if hasattr(value, "ndim")]
     if not heard or len(heard[-1]) != len(images) or heard[-1].ndim < 2:
         names = ", ".join([PENULTIMATE, *known])
         raise UsageError(f"layer {layer!r} of {classifier.uri} gives no row an image; others: {names}")
@@ -62,26 +62,13 @@ def check_unit(classifier: Classifier, layer: str, unit: int) -> None:
 
     size = classifier.contract.size or (64, 64)
     with torch.no_grad():
-        count = unit_activations(classifier, torch.full((1, 3, *size), 0.5, device=classifier.device), layer)[1].shape[
-            1
-        ]
+        grey = torch.full((1, 3, *size), 0.5, device=classifier.device)
+        count = unit_activations(classifier, grey, layer)[1].shape[1]
     if not 0 <= unit < count:
         raise UsageError(f"layer {layer!r} of {classifier.uri} has units 0 to {count - 1}, not {unit}")
 
 
-def _spoken(known: dict[str, nn.Module], layer: str) -> list[nn.Module]:
+def _linear(known: dict[str, nn.Module]) -> list[nn.Module]:
     from torch import nn
 
-    if layer != PENULTIMATE:
-        return [known[layer]]
     return [module for module in known.values() if isinstance(module, nn.Linear)]
-
-
-def _ear(heard: list[Tensor], layer: str) -> Any:
-    def hook(_module: Any, args: Any, out: Any) -> None:
-        value = args[0] if layer == PENULTIMATE else out
-        value = value[0] if isinstance(value, (tuple, list)) else value
-        if hasattr(value, "ndim"):
-            heard.append(value)
-
-    return hook

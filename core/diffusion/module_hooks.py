@@ -1,10 +1,10 @@
-"""Hooks into a network for the length of one call: activations and attention probabilities."""
+"""Hooks into networks for the length of a call: who listens, and who changes activations and attention."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,36 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from counterlens.core.diffusion.sites import Site
     from counterlens.core.diffusion.step import Step
+
+
+@contextmanager
+def captured(modules: Iterable[nn.Module], input: bool = False) -> Iterator[list[tuple[nn.Module, Any]]]:
+    """Calls of these modules as (module, answer), or with ``input`` (module, first argument), in the order in which
+    they end; the list grows while it is open."""
+    calls: list[tuple[nn.Module, Any]] = []
+
+    def note(module: nn.Module, args: Any, kwargs: dict[str, Any], answer: Any) -> None:
+        calls.append((module, next(iter((*args, *kwargs.values()))) if input else answer))
+
+    with ExitStack() as stack:
+        for module in dict.fromkeys(modules):
+            stack.callback(module.register_forward_hook(note, with_kwargs=True).remove)
+        yield calls
+
+
+@dataclass(eq=False)
+class Listener:
+    """An editor that changes nothing: ``heard`` is told what passes its sites, branch by branch, with the step."""
+
+    heard: Callable[[Tensor, Step], None]
+    sites: Any = ()
+    attention_sites: Any = ()
+
+    def on_activation(self, h: Tensor, step: Step) -> Tensor:
+        self.heard(h, step)
+        return h
+
+    on_attention = on_activation
 
 
 def fold(editors: Sequence[Any], hook: str, value: Any, step: Step) -> Any:

@@ -182,6 +182,8 @@ class Session:
 
     def _check(self, prepared: Prepared, classifier: Classifier, notice: Notice) -> None:
         """What only the opened classifier can tell: its labels, whether it has gradients, whether it works."""
+        for note in classifier.notes:
+            notice(f"classifier {prepared.classifier}: {note}")
         if prepared.request.target is not None:
             classifier.label_index(prepared.request.target)
         if not classifier.differentiable:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from counterlens.core.diffusion.module_hooks import tapped
+from counterlens.core.diffusion.module_hooks import Listener, captured, tapped
 from counterlens.core.diffusion.network import Network
 from counterlens.core.diffusion.sites import blocks, check_site
 from counterlens.core.diffusion.step import Combine, Step
@@ -45,7 +45,7 @@ class DecoderHalf:
         extra = {name: torch.cat([step.extra[b][name].repeat_interleave(k, 0) for b in step.cond]) for name in names}
         t = torch.as_tensor(step.level.t, device=delta.device).expand(1).repeat(n * k)
         x = step.x.repeat(n * k, 1, 1, 1).to(self.net.dtype)
-        with self._replaying(k), tapped(self.net.sites, self.net.attention, [_Move((self.site,), delta)], step):
+        with self._replaying(k), tapped(self.net.sites, self.net.attention, [AddDelta((self.site,), delta)], step):
             out = self.net.predict(x, t, cond, extra).float()[:, : self.net.channels]
         return self.combine(dict(zip(step.cond, out.chunk(n), strict=True)), step)
 
@@ -97,24 +97,17 @@ def decoder_half(net: Network, unet: nn.Module, site: str, step: Step, combine: 
     check_site(site, net.sites)
     if len(step.x) != 1:
         raise ValueError(f"one image at a time, not {len(step.x)}")
-    answers: dict[nn.Module, Any] = {}
-    look = _AttentionReader((site,))
-
-    def keep(module: nn.Module, _args: Any, answer: Any) -> None:
-        if not look.seen:  # what runs later depends on the activation
-            answers[module] = answer
-
-    parts = [unet.get_submodule("conv_in"), *blocks(unet, "down_blocks"), *blocks(unet, "up_blocks")]
-    parts += [part for part in (getattr(unet, "mid_block", None), net.sites[site].module) if part is not None]
-    with ExitStack() as stack, torch.no_grad(), plain_attention():
-        for part in dict.fromkeys(parts):
-            stack.callback(part.register_forward_hook(keep).remove)  # before the look, which is hung up by the call
-        net.estimate(step, [look], combine)
-    return DecoderHalf(net, step, combine, answers, site, look.seen[-1].float())
+    parts: list[Any] = [unet.get_submodule("conv_in"), *blocks(unet, "down_blocks"), *blocks(unet, "up_blocks")]
+    parts += [getattr(unet, "mid_block", None), net.sites[site].module]
+    seen: list[tuple[int, Tensor]] = []  # how many parts had answered when the activation passed: later ones rest on it
+    # the parts are listened to before the site, whose hooks are hung up by the call
+    with captured(part for part in parts if part is not None) as calls, torch.no_grad(), plain_attention():
+        net.estimate(step, [Listener(lambda h, _: seen.append((len(calls), h)), (site,))], combine)
+    return DecoderHalf(net, step, combine, dict(calls[: seen[0][0]]), site, seen[-1][1].float())
 
 
 @dataclass(frozen=True, eq=False)
-class _Move:
+class AddDelta:
     """Adds a step [k,c,h',w'] to the activation of every branch."""
 
     sites: tuple[str, ...]
@@ -122,18 +115,6 @@ class _Move:
 
     def on_activation(self, h: Tensor, step: Step) -> Tensor:
         return h + self.delta.to(h.dtype)
-
-
-@dataclass(frozen=True, eq=False)
-class _AttentionReader:
-    """Keeps the activations [1,c,h',w'] that it sees, one a branch."""
-
-    sites: tuple[str, ...]
-    seen: list[Tensor] = field(default_factory=list)
-
-    def on_activation(self, h: Tensor, step: Step) -> Tensor:
-        self.seen.append(h)
-        return h
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from counterlens.core.diffusion.levels import Estimate
 from counterlens.core.diffusion.lock import Lock
+from counterlens.core.diffusion.module_hooks import Listener
 from counterlens.core.diffusion.step import Step
 
 SCHEDULES = ("flat", "rising", "falling", "middle")
@@ -81,23 +82,20 @@ def capped(move: Tensor, h: Tensor, cap: float) -> Tensor:
     return move * share.view(-1, 1, 1, 1)
 
 
-@dataclass(eq=False)
-class ActivationRecorder:
+class ActivationRecorder(Listener):
     """Keeps the activation at its ``sites`` in every step: ``h[site][i]`` is [B,C,h',w'], as it was first asked for.
 
     Of several branches it keeps the last, the conditional one. What it keeps is the network's own: put it before
     editors that shift.
     """
 
-    sites: tuple[str, ...]
+    def __init__(self, sites: tuple[str, ...]) -> None:
+        super().__init__(self._keep, sites)
+        self.h: dict[str, dict[int, Tensor]] = {site: {} for site in sites}
 
-    def __post_init__(self) -> None:
-        self.h: dict[str, dict[int, Tensor]] = {site: {} for site in self.sites}
-
-    def on_activation(self, h: Tensor, step: Step) -> Tensor:
+    def _keep(self, h: Tensor, step: Step) -> None:
         if step.branch == list(step.cond)[-1]:  # a step that is asked again was seen already
             self.h[step.site].setdefault(step.i, h.detach().float())
-        return h
 
     def stacked(self) -> dict[str, Tensor]:
         """{site: [T,B,C,h',w']} of the steps that ran, noisy to clean."""

@@ -8,7 +8,8 @@ This module imports no torch, so that listing pieces is fast.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,6 +18,8 @@ from counterlens.core.pieces.capabilities import checked
 if TYPE_CHECKING:
     from counterlens.core.classifiers.classifier import Classifier
     from counterlens.core.data.source_image import SourceImage
+
+Settings = TypeVar("Settings")
 
 
 class Piece(BaseModel):
@@ -36,6 +39,11 @@ class Piece(BaseModel):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         cls.needs = checked(cls.needs, cls.__name__)
         cls.gives = checked(cls.gives, cls.__name__)
+
+    def settings(self, kind: type[Settings], **more: Any) -> Settings:
+        """A dataclass filled from the options of the same names and from ``more``, for code that knows no piece."""
+        names = [field.name for field in fields(kind) if field.name not in more]  # type: ignore[arg-type]
+        return kind(**{name: getattr(self, name) for name in names}, **more)
 
     def wanted(self) -> frozenset[str]:
         """What this piece needs with these options (some need more with one option than with another)."""

@@ -81,7 +81,7 @@ class ItemRecord(BaseModel):
     digest: str
     image: str
     heading: Mapping[str, Any]
-    trained_on: tuple[str, ...] | None = None
+    trained_on: list[str] | None = None
     source: str
     target: str
     label: str | None

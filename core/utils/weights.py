@@ -9,27 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from counterlens.core.errors import MissingError, UsageError
+from counterlens.core.utils.pickles import refuse_pickle
+from counterlens.core.utils.prefixes import without_prefix
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PROBE = 4096  # numbers of each weight that a fingerprint is made of
-PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt"}
-
-
-def refuse_pickle(path: Path) -> None:
-    """UsageError for a file whose loading may run code, with the command that converts it."""
-    if path.suffix.lower() not in PICKLES:
-        return
-    target, about = path.with_suffix(".safetensors").name, "{'arch': 'torchvision:resnet18', 'labels': 'cat,dog'}"
-    if path.name == "pytorch_model.bin":  # the names that transformers looks for
-        target, about = "model.safetensors", "{'format': 'pt'}"
-    raise UsageError(
-        f'{path} is a pickle and is not loaded, it may run code; convert it: python -c "import torch, '
-        f"safetensors.torch as s; d = torch.load('{path.name}', weights_only=True, map_location='cpu'); "
-        "d = d.get('state_dict', d); s.save_file({k: v.contiguous().clone() for k, v in d.items()}, "
-        f"'{target}', metadata={about})\""
-    )
 
 
 def existing(path: str | Path) -> Path:
@@ -56,9 +42,13 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise UsageError(f"{path} is not a whole safetensors file ({reason}): copy or save it again") from None
 
 
-def fill(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> None:
-    """Load the tensors; UsageError with the first key that is missing, too much, or of another shape."""
+def fill(module: nn.Module, tensors: dict[str, Tensor], path: str | Path, prefix: str = "") -> str:
+    """Load the tensors, whatever wrapper they were saved from; gives the ``prefix`` that was taken off their names.
+
+    UsageError with the first key that is missing, too much, or of another shape.
+    """
     expected = module.state_dict()
+    tensors, prefix = without_prefix(tensors, expected, path, prefix)
     # the optional counter of batch norm is no weight; converters leave it out
     missing = [key for key in expected if key not in tensors and not key.endswith("num_batches_tracked")]
     extra = [key for key in tensors if key not in expected]
@@ -70,9 +60,17 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], path: str | Path) -> Non
         if tensor.shape != expected[key].shape:
             raise UsageError(
                 f"{path}: {key!r} is {list(tensor.shape)}, the architecture has {list(expected[key].shape)}: "
-                "is the number of labels right?"
+                f"is {_suspect(tensor, expected[key])} right?"
             )
     module.load_state_dict(tensors, strict=False)
+    return prefix
+
+
+def _suspect(found: Tensor, expected: Tensor) -> str:
+    """What to look at when a weight has another shape: its channels, else the labels."""
+    if found.ndim == 4 and expected.ndim == 4 and found.shape[1] != expected.shape[1]:
+        return "the number of channels (?channels=1)"
+    return "the number of labels"
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -20,9 +20,19 @@ from counterlens.plugins.captioners.requirements import opened
 if TYPE_CHECKING:
     import numpy as np
 
-    from counterlens.plugins.captioners.openflamingo import OpenFlamingo
-
 END, PICTURE, PAD = "<|endofchunk|>", "<image>", "<PAD>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlamingoSettings:
+    """Which model: the options of ``openflamingo`` of the same names."""
+
+    checkpoint: str
+    language: str
+    vision: str
+    vision_weights: str
+    every: int
+    dtype: str
 
 
 @dataclass(eq=False)
@@ -37,24 +47,24 @@ class Flamingo:
     before: str = ""
 
     @classmethod
-    def open(cls, piece: OpenFlamingo, device: str) -> Flamingo:
-        """The model of a piece's options, frozen; errors in one line."""
+    def open(cls, settings: FlamingoSettings, device: str) -> Flamingo:
+        """The model, frozen; errors in one line."""
         from open_flamingo import Flamingo as Model
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        vision, prepare, width = _vision(piece)
-        tokenizer = opened(AutoTokenizer, piece.language)
+        vision, prepare, width = _vision(settings.vision, settings.vision_weights)
+        tokenizer = opened(AutoTokenizer, settings.language)
         tokenizer.add_special_tokens({"additional_special_tokens": [END, PICTURE]})
         if tokenizer.pad_token is None:
             tokenizer.add_special_tokens({"pad_token": PAD})
         tokenizer.padding_side = "left"
-        language = opened(AutoModelForCausalLM, piece.language, dtype=torch.float32, use_safetensors=True)
+        language = opened(AutoModelForCausalLM, settings.language, dtype=torch.float32, use_safetensors=True)
         _extend(language)
         language.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         end, picture = (tokenizer.convert_tokens_to_ids(token) for token in (END, PICTURE))
-        model: Any = Model(vision, language, end, picture, vis_dim=width, cross_attn_every_n_layers=piece.every)
-        _fill(model, Path(piece.checkpoint).expanduser())
-        model = model.eval().requires_grad_(False).to(device, getattr(torch, piece.dtype))
+        model: Any = Model(vision, language, end, picture, vis_dim=width, cross_attn_every_n_layers=settings.every)
+        _fill(model, Path(settings.checkpoint).expanduser())
+        model = model.eval().requires_grad_(False).to(device, getattr(torch, settings.dtype))
         return cls(model, tokenizer, prepare, device)
 
     def show(self, demos: Sequence[tuple[np.ndarray, str]]) -> None:
@@ -102,11 +112,11 @@ class Flamingo:
         return self.model.perceiver(features[:, None, None])
 
 
-def _vision(piece: OpenFlamingo) -> tuple[nn.Module, Any, int]:
+def _vision(name: str, weights: str) -> tuple[nn.Module, Any, int]:
     """open_clip's image encoder that answers with its tokens, its preparation of pictures, its width."""
     import open_clip
 
-    name, file = piece.vision, Path(piece.vision).expanduser()
+    file = Path(name).expanduser()
     if file.suffix == ".json":
         open_clip.add_model_config(file)
         name = file.stem
@@ -114,9 +124,9 @@ def _vision(piece: OpenFlamingo) -> tuple[nn.Module, Any, int]:
     if config is None:
         raise UsageError(f"open_clip has no image encoder {name!r}: see open_clip.list_models(), or give its JSON file")
     try:
-        clip, _, prepare = open_clip.create_model_and_transforms(name, pretrained=piece.vision_weights or None)
+        clip, _, prepare = open_clip.create_model_and_transforms(name, pretrained=weights or None)
     except (RuntimeError, OSError) as error:
-        raise UsageError(f"vision_weights={piece.vision_weights!r}: {str(error).splitlines()[0]}") from None
+        raise UsageError(f"vision_weights={weights!r}: {str(error).splitlines()[0]}") from None
     clip.visual.output_tokens = True
     return clip, prepare, int(config["vision_cfg"]["width"])
 

@@ -53,10 +53,10 @@ class OpenFlamingo(Captioner):
         demonstrations(self.demos)
 
     def said(self, pictures: Sequence[np.ndarray], labels: Sequence[str], device: str = "cpu") -> list[str]:
-        from counterlens.plugins.captioners.flamingo_model import Flamingo
+        from counterlens.plugins.captioners.flamingo_model import Flamingo, FlamingoSettings
 
         self.check(())
-        model = Flamingo.open(self, device)
+        model = Flamingo.open(self.settings(FlamingoSettings), device)
         model.show(demonstrations(self.demos))
         starts = [filled(self.start, label) for label in labels]
         texts: list[str] = []

@@ -21,8 +21,13 @@ SCHEMES = {
     "clip": "CLIP with labels as words",
     "file": "a .safetensors file with a named architecture",
     "python": "a callable or module of your own code",
+    "torchscript": "a network with its program, saved by torch.jit",
+    "export": "a network with its program, saved by torch.export",
+    "onnx": "a network with its program, asked by onnxruntime",
     "ensemble": "a folder of classifiers whose logits are averaged",
 }
+
+FILES = dict.fromkeys(("torchscript", "export", "onnx"), "loaders.programs")
 
 
 @hookimpl
@@ -49,7 +54,7 @@ def open_classifier(uri: str, device: str = "cpu") -> Classifier | None:
         return None
     if parts.scheme == "file" and (Path(parts.path).expanduser() / "config.json").is_file():
         parts = Uri("hf", parts.path, parts.options)  # a folder in the layout of transformers
-    opener = importlib.import_module(f"{__name__}.{parts.scheme}").open_classifier
+    opener = importlib.import_module(f"{__name__}.{FILES.get(parts.scheme, parts.scheme)}").open_classifier
     if parts.scheme == "file":
         return opener(parts, device, architecture)
     if parts.scheme == "ensemble":

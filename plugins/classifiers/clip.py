@@ -47,7 +47,7 @@ def _load(uri: Uri) -> tuple[Any, Any, Any]:
     from safetensors import SafetensorError
     from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
-    from counterlens.core.utils.weights import refuse_pickle
+    from counterlens.core.utils.pickles import refuse_pickle
 
     folder, revision = Path(uri.path).expanduser(), uri.text("revision", "main")
     place = str(folder) if folder.is_dir() else uri.path

@@ -1,8 +1,9 @@
 """``file:PATH``: a safetensors state dict that says what it is.
 
 Its metadata, or a ``.json`` of the same name beside it, holds ``arch`` (``timm:NAME``, ``torchvision:NAME``,
-``small-cnn``) and ``labels``, and may hold ``size``, ``mean``, ``std``, ``resize`` and ``num_classes`` (1: a sigmoid
-head with two labels). Values of the metadata are text: JSON or numbers and names split at commas.
+``small-cnn``) and ``labels``, and may hold ``size``, ``mean``, ``std``, ``resize``, ``channels``, ``order``,
+``outputs`` and ``num_classes`` (1: a sigmoid head with two labels). Values of the metadata are text: JSON or numbers
+and names split at commas. Names of weights may have what a wrapper puts in front (``module.``, ``_orig_mod.``).
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
 
 def open_classifier(uri: Uri, device: str, architecture: Callable[[str, int], nn.Module]) -> Classifier:
     """``architecture(name, classes)`` builds the network that the file names."""
-    from counterlens.core.classifiers.classifier import Classifier
+    from counterlens.core.classifiers.classifier import Classifier, reading_of
     from counterlens.core.classifiers.preprocessing import OPTIONS
-    from counterlens.core.utils.weights import existing, fill, read_weights, value_of
+    from counterlens.core.utils.weights import existing, read_weights, value_of
+    from counterlens.plugins.classifiers.loaders.own_weights import loaded
 
-    uri.only("arch", *OPTIONS)
+    uri.only("arch", "prefix", *OPTIONS)
     path = existing(uri.path)
     if path.is_dir():
         raise UsageError(f"{path} has no config.json: give a .safetensors file, or a folder saved by transformers")
@@ -42,10 +44,12 @@ def open_classifier(uri: Uri, device: str, architecture: Callable[[str, int], nn
                 f"{path} does not say its {key}: write {path.stem}.json beside it with "
                 '{"arch": "torchvision:resnet18", "labels": ["cat", "dog"]}, or add ?arch=…&labels=…'
             )
-    contract = _contract(about, path).overridden(uri)
-    module = architecture(str(about["arch"]), int(about.get("num_classes") or len(contract.labels)))
-    fill(module, tensors, path)
-    return Classifier.of(module, contract, str(uri), device)
+    plain = _contract(about, path)
+    module = architecture(str(about["arch"]), int(about.get("num_classes") or len(uri.names("labels") or plain.labels)))
+    channels, notes = loaded(uri, module, tensors, path)
+    contract = plain.of_channels(channels).overridden(uri)
+    reading = reading_of(uri, contract, str(about.get("outputs") or "logits"))
+    return Classifier.of(module, uri=str(uri), device=device, notes=notes, **reading)
 
 
 def _beside(path: Path) -> dict[str, Any]:
@@ -68,14 +72,16 @@ def _contract(about: Mapping[str, Any], path: Path) -> Preprocessing:
 
     parts: dict[str, Any] = {"labels": labels_of(about["labels"])}
     try:
+        channels = int(about.get("channels") or 3)
         if about.get("size"):
             parts["size"] = square(about["size"])
         for key in ("mean", "std"):
             if about.get(key) is not None:
-                numbers = about[key] if isinstance(about[key], list | tuple) else [about[key]] * 3
+                numbers = about[key] if isinstance(about[key], list | tuple) else [about[key]] * channels
                 parts[key] = tuple(float(number) for number in numbers)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{path}: size, mean or std cannot be read: {error}") from None
-    if about.get("resize"):
-        parts["resize"] = about["resize"]
+    parts |= {key: about[key] for key in ("resize", "order") if about.get(key)}
+    if channels == 1:
+        parts = {"mean": (0.0,), "std": (1.0,), **parts, "channels": 1}
     return Preprocessing(**parts)

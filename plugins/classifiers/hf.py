@@ -19,7 +19,7 @@ def open_classifier(uri: Uri, device: str) -> Classifier:
     """Labels are the configuration's ``id2label``; size, mean and std the image processor's."""
     from transformers import AutoModelForImageClassification
 
-    from counterlens.core.classifiers.classifier import Classifier
+    from counterlens.core.classifiers.classifier import Classifier, reading_of
     from counterlens.core.classifiers.preprocessing import OPTIONS
 
     uri.only("revision", *OPTIONS)
@@ -35,12 +35,11 @@ def open_classifier(uri: Uri, device: str) -> Classifier:
         key = sorted(info["missing_keys"])[0]
         raise UsageError(f"{uri}: the weights lack {key!r}, so it is not a trained image classifier: save it again")
     contract = _contract(uri, _labels(model.config), _processor(uri, revision), model.config)
+    independent = getattr(model.config, "problem_type", None) == "multi_label_classification"
+    reading = reading_of(uri, contract, "sigmoid" if independent else "logits")
+    modules = {"classifier": model}
     return Classifier(
-        str(uri),
-        lambda pixels: model(pixel_values=pixels).logits,
-        contract,
-        modules={"classifier": model},
-        device=device,
+        str(uri), lambda pixels: model(pixel_values=pixels), modules=modules, device=device, **reading
     ).ready()
 
 
@@ -51,7 +50,7 @@ def _place(uri: Uri) -> str:
 
 def _look(uri: Uri) -> None:
     """A folder of that name must hold a configuration and safetensors weights."""
-    from counterlens.core.utils.weights import PICKLES, refuse_pickle
+    from counterlens.core.utils.pickles import PICKLES, refuse_pickle
 
     folder = Path(uri.path).expanduser()
     refuse_pickle(folder)
@@ -109,27 +108,10 @@ def _labels(config: Any) -> tuple[str, ...]:
 
 def _contract(uri: Uri, labels: tuple[str, ...], processor: Any, config: Any) -> Preprocessing:
     from counterlens.core.classifiers.preprocessing import Preprocessing, square
+    from counterlens.plugins.classifiers.loaders.processors import contract_of
 
     if processor is None:
         size = getattr(config, "image_size", None)
-        return Preprocessing(labels, square(size) if size else None).overridden(uri)
-    box = (
-        dict((getattr(processor, "do_center_crop", False) and processor.crop_size) or processor.size or {})
-        if _resizes(processor)
-        else {}
-    )
-    edge = box.get("shortest_edge") or box.get("longest_edge")
-    size = (int(box["height"]), int(box["width"])) if "height" in box else (square(edge) if edge else None)
-    mean: tuple[float, ...] = (0.0,) * 3
-    std: tuple[float, ...] = (1.0,) * 3
-    if getattr(processor, "do_normalize", True) and getattr(processor, "image_mean", None):
-        mean, std = tuple(processor.image_mean), tuple(processor.image_std)
-    # pixels 0..255 times the rescale factor are what is normalised; ours are 0..1 already
-    factor = 255 * getattr(processor, "rescale_factor", 1 / 255) if getattr(processor, "do_rescale", True) else 255.0
-    mean, std = tuple(m / factor for m in mean), tuple(s / factor for s in std)
-    resize = "bicubic-antialias" if int(getattr(processor, "resample", 2) or 2) == 3 else "bilinear-antialias"
-    return Preprocessing(labels, size, mean, std, resize).overridden(uri)
-
-
-def _resizes(processor: Any) -> bool:
-    return bool(getattr(processor, "do_resize", True) or getattr(processor, "do_center_crop", False))
+        channels = int(getattr(config, "num_channels", None) or 3)
+        return Preprocessing(labels, square(size) if size else None).of_channels(channels).overridden(uri)
+    return contract_of(uri, labels, processor).overridden(uri)

@@ -2,7 +2,8 @@
 
 MODULE is an importable name or the path of a ``.py`` file. CALLABLE is an ``nn.Module``, a class or function without
 arguments that returns one, or a function of images [B,3,H,W] in [0,1] that answers [B,K]: a black box. Attributes
-``labels``, ``size``, ``mean``, ``std`` and ``outputs`` (``logits`` or ``probabilities``) of it are its contract.
+``labels``, ``size``, ``mean``, ``std``, ``channels``, ``order`` and ``outputs`` (``logits``, ``probabilities``,
+…) of it are its contract.
 """
 
 from __future__ import annotations
@@ -25,21 +26,22 @@ def open_classifier(uri: Uri, device: str) -> Classifier:
     """A network gives gradients; a black box does not. Runs your code: open only what you trust."""
     from torch import nn
 
-    from counterlens.core.classifiers.classifier import Classifier
+    from counterlens.core.classifiers.classifier import Classifier, reading_of
     from counterlens.core.classifiers.preprocessing import OPTIONS
 
-    uri.only("outputs", *OPTIONS)
+    uri.only(*OPTIONS)
     module_name, _, name = uri.path.rpartition(":")
     if not module_name or not name:
         raise UsageError(f"{uri}: write python:MODULE:CALLABLE")
     found = _resolve(_attribute(_imported(module_name, uri), name, uri), uri)
     contract = _contract(found, uri)
-    outputs = uri.text("outputs") or getattr(found, "outputs", "") or _kind(found, contract, device)
-    if outputs not in ("logits", "probabilities"):
-        raise unknown("outputs", str(outputs), ("logits", "probabilities"))
+    outputs = getattr(found, "outputs", "")
+    reading = reading_of(uri, contract, outputs if isinstance(outputs, str) and outputs else "auto")
     if isinstance(found, nn.Module):
-        return Classifier.of(found, contract, str(uri), device, outputs=outputs)
-    return Classifier.black_box(found, contract, str(uri), outputs=outputs, device=device)
+        return Classifier.of(found, uri=str(uri), device=device, **reading)
+    if not (uri.text("outputs") or outputs) and _single(found, contract, device):
+        reading["outputs"] = "probabilities"
+    return Classifier.black_box(found, uri=str(uri), device=device, **reading)
 
 
 def _imported(name: str, uri: Uri) -> Any:
@@ -82,10 +84,18 @@ def _resolve(found: Any, uri: Uri) -> Any:
         raise UsageError(f"{uri}: it fails: {type(error).__name__}: {error}") from error
     if not callable(made):
         raise UsageError(f"{uri}: it must return a torch.nn.Module or a function of images, not {type(made).__name__}")
-    for key in ("labels", "size", "mean", "std", "outputs"):
+    for key in ("labels", "size", "mean", "std", "channels", "order", "outputs"):
         if hasattr(found, key) and not hasattr(made, key):
-            setattr(made, key, getattr(found, key))
+            _hang(made, key, getattr(found, key))
     return made
+
+
+def _hang(made: Any, key: str, value: Any) -> None:
+    """An attribute for the thing that was made; a scripted network takes none through its own door."""
+    try:
+        setattr(made, key, value)
+    except (AttributeError, RuntimeError, TypeError):
+        object.__setattr__(made, key, value)
 
 
 def _needs_arguments(found: Any) -> bool:
@@ -105,26 +115,37 @@ def _contract(found: Any, uri: Uri) -> Any:
         raise UsageError(f"{uri}: no labels: add ?labels=a,b,… or give the callable an attribute labels")
     size = getattr(found, "size", None)
     parts: dict[str, Any] = {"size": None if size is None or callable(size) else square(size)}
-    for key in ("mean", "std"):
+    channels = getattr(found, "channels", None)
+    channels = channels if isinstance(channels, int) else _channels(found)
+    for key, usual in (("mean", 0.0), ("std", 1.0)):
         value = getattr(found, key, None)
-        if value is not None and not callable(value):
-            parts[key] = tuple(value) if hasattr(value, "__iter__") else (float(value),) * 3
-    return Preprocessing(tuple(labels), **parts).overridden(uri)
+        value = usual if value is None or callable(value) else value
+        parts[key] = tuple(float(v) for v in value) if hasattr(value, "__iter__") else (float(value),) * channels
+    if isinstance(order := getattr(found, "order", None), str):
+        parts["order"] = order
+    return Preprocessing(tuple(labels), **parts, channels=channels).overridden(uri)
 
 
-def _kind(found: Any, contract: Any, device: str) -> str:
-    """A network answers with logits; a black box is asked once: rows of positive numbers that sum to 1?"""
-    import torch
+def _channels(found: Any) -> int:
+    """1 where the first convolution of a network takes one channel, else 3."""
     from torch import nn
 
-    if isinstance(found, nn.Module):
-        return "logits"
-    size = contract.size or (64, 64)
+    from counterlens.plugins.classifiers.loaders.programs import channels_of
+
+    return 1 if isinstance(found, nn.Module) and channels_of(found) == 1 else 3
+
+
+def _single(found: Any, contract: Any, device: str) -> bool:
+    """Whether a black box answers every picture with one number in [0,1]: that is read as a probability."""
+    import torch
+
+    from counterlens.core.classifiers.answers import probe_images
+
     try:
         with torch.no_grad():
-            noise = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
-            answer = torch.as_tensor(found(contract.prepare(noise))).float()
+            answer = torch.as_tensor(
+                found(contract.prepare(probe_images(contract.size or (64, 64)).to(device)))
+            ).float()
     except Exception:
-        return "probabilities"  # opening it asks again and words the error
-    sums_to_one = bool((answer.sum(-1) - 1).abs().max() < 1e-3) or answer.shape[-1] == 1
-    return "probabilities" if sums_to_one and bool((answer >= 0).all() and (answer <= 1).all()) else "logits"
+        return False  # opening it asks again and words the error
+    return answer.ndim == 2 and answer.shape[1] == 1 and bool((answer >= 0).all() and (answer <= 1).all())

@@ -1,7 +1,12 @@
-"""``timm:NAME[?weights=PATH&labels=a,b]``: a timm model, its pretrained weights or yours."""
+"""``timm:NAME[?weights=PATH&labels=a,b]``: a timm model, its pretrained weights or yours.
+
+NAME may be written as on the hub's page (``timm/NAME.TAG``, ``hf-hub:timm/NAME.TAG``), or be a folder saved for it.
+"""
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from counterlens.core.errors import MissingError, UsageError, unknown
@@ -15,22 +20,32 @@ if TYPE_CHECKING:
 
 def open_classifier(uri: Uri, device: str) -> Classifier:
     """Size, mean and std are those of timm's data configuration; labels those of ImageNet unless given."""
-    from counterlens.core.classifiers.classifier import Classifier
+    from counterlens.core.classifiers.classifier import Classifier, reading_of
     from counterlens.core.classifiers.preprocessing import OPTIONS
-    from counterlens.core.utils.weights import fill, labels_in, read_weights
+    from counterlens.core.utils.weights import labels_in, read_weights
+    from counterlens.plugins.classifiers.loaders.own_weights import loaded, saved_for_hub
 
-    uri.only("weights", *OPTIONS)
+    uri.only("weights", "prefix", *OPTIONS)
+    uri, about = saved_for_hub(replace(uri, path=_bare(uri.path)))
     weights = uri.text("weights")
     if not weights:
         model = _pretrained(uri)
-        return Classifier.of(model, _contract(model, _labels(uri, model), uri), str(uri), device)
+        contract = _contract(model, _labels(uri, model), uri)
+        return Classifier.of(model, uri=str(uri), device=device, **reading_of(uri, contract))
     tensors, metadata = read_weights(weights)
     labels = uri.names("labels") or labels_in(metadata)
     if not labels:
         raise UsageError(f"{uri}: your own weights need their labels: add &labels=a,b,… in the order of the outputs")
     model = build(uri.path, len(labels))
-    fill(model, tensors, weights)
-    return Classifier.of(model, _contract(model, labels, uri), str(uri), device)
+    channels, notes = loaded(uri, model, tensors, weights)
+    contract = _contract(model, labels, uri, channels, about)
+    return Classifier.of(model, uri=str(uri), device=device, notes=notes, **reading_of(uri, contract))
+
+
+def _bare(name: str) -> str:
+    """A model's name as timm knows it, out of how the hub's pages write it."""
+    bare = re.sub(r"^(hf[-_]hub:)?(timm/)?", "", name)
+    return bare if re.match(r"(hf[-_]hub:|timm/)", name) else name
 
 
 def build(name: str, classes: int) -> nn.Module:
@@ -81,13 +96,16 @@ def _labels(uri: Uri, model: Any) -> tuple[str, ...]:
     return distinct(info.index_to_description(index).split(",")[0] for index in range(info.num_classes()))
 
 
-def _contract(model: Any, labels: tuple[str, ...], uri: Uri) -> Any:
+def _contract(model: Any, labels: tuple[str, ...], uri: Uri, channels: int = 3, about: Any = None) -> Any:
+    """``about``: a configuration that was saved with the weights; it wins over the architecture's."""
     from timm.data import resolve_data_config
 
     from counterlens.core.classifiers.preprocessing import Preprocessing
 
-    config = resolve_data_config({}, model=model)
+    config = resolve_data_config({}, model=model, pretrained_cfg=about or None)
     mean, std = tuple(config["mean"]), tuple(config["std"])
     resize = "bicubic-antialias" if config["interpolation"] == "bicubic" else "bilinear-antialias"
     height, width = config["input_size"][-2:]
-    return Preprocessing(labels, (height, width), mean, std, resize, config["input_size"][0]).overridden(uri)
+    taken = config["input_size"][0]
+    plain = Preprocessing(labels, (height, width), mean, std, resize, len(mean)).of_channels(taken)
+    return (plain if channels == 3 else plain.of_channels(channels)).overridden(uri)

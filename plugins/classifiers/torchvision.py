@@ -19,24 +19,29 @@ if TYPE_CHECKING:
 
 def open_classifier(uri: Uri, device: str) -> Classifier:
     """Categories, size, mean and std are those of the published weights; yours need ``labels``."""
-    from counterlens.core.classifiers.classifier import Classifier
+    from counterlens.core.classifiers.classifier import Classifier, reading_of
     from counterlens.core.classifiers.preprocessing import OPTIONS
-    from counterlens.core.utils.weights import fill, labels_in, read_weights
+    from counterlens.core.utils.weights import labels_in, read_weights
+    from counterlens.plugins.classifiers.loaders.own_weights import loaded
 
-    uri.only("weights", *OPTIONS)
+    uri.only("weights", "prefix", "transform_input", *OPTIONS)
     published, given = _published(uri.path), uri.text("weights")
     if not given or given in published.__members__:
         entry = published[given] if given else published.DEFAULT
         model = build(uri.path, len(entry.meta["categories"]))
         _load(model, entry, uri)
-        return Classifier.of(model, _contract(entry, entry.meta["categories"], uri), str(uri), device)
+        contract = _contract(entry, entry.meta["categories"], uri)
+        return Classifier.of(model, uri=str(uri), device=device, **reading_of(uri, contract))
     tensors, metadata = read_weights(given)
     labels = uri.names("labels") or labels_in(metadata)
     if not labels:
         raise UsageError(f"{uri}: your own weights need their labels: add &labels=a,b,… in the order of the outputs")
     model = build(uri.path, len(labels))
-    fill(model, tensors, given)
-    return Classifier.of(model, _contract(published.DEFAULT, labels, uri), str(uri), device)
+    if hasattr(model, "transform_input"):
+        model.transform_input = uri.text("transform_input", "false").lower() == "true"
+    channels, notes = loaded(uri, model, tensors, given)
+    contract = _contract(published.DEFAULT, labels, uri, channels)
+    return Classifier.of(model, uri=str(uri), device=device, notes=notes, **reading_of(uri, contract))
 
 
 def build(name: str, classes: int) -> nn.Module:
@@ -80,12 +85,16 @@ def _load(model: nn.Module, entry: Any, uri: Uri) -> None:
     except (URLError, OSError) as error:
         raise missing from error
     model.load_state_dict(state)
+    if hasattr(model, "transform_input"):
+        # Inception v3 and GoogLeNet were ported from TensorFlow: with their published weights torchvision normalises
+        # once more inside the network
+        model.transform_input = True  # type: ignore[assignment]
 
 
-def _contract(entry: Any, labels: Any, uri: Uri) -> Any:
+def _contract(entry: Any, labels: Any, uri: Uri, channels: int = 3) -> Any:
     from counterlens.core.classifiers.preprocessing import Preprocessing, distinct, square
 
     transforms = entry.transforms()
     resize = "bicubic-antialias" if transforms.interpolation.value == "bicubic" else "bilinear-antialias"
     size, mean, std = square(transforms.crop_size), tuple(transforms.mean), tuple(transforms.std)
-    return Preprocessing(distinct(labels), size, mean, std, resize).overridden(uri)
+    return Preprocessing(distinct(labels), size, mean, std, resize).of_channels(channels).overridden(uri)

@@ -3,8 +3,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from counterlens.core.h_space.window_options import WindowOptions
 from counterlens.core.problem.method_pieces import Editor
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from counterlens.core.problem.scene import Scene
 
 
-class HSpace(Editor):
+class HSpaceEditor(WindowOptions, Editor):
     """Shift the activations of the U-Net's bottleneck, or of another site, along directions of a file (Kwon et al.
     2023; Haas et al. 2024).
 
@@ -23,28 +24,14 @@ class HSpace(Editor):
     name: ClassVar[str] = "h-space"
     strength_unit: ClassVar[str] = "lengths of the direction"
     needs: ClassVar[frozenset[str]] = frozenset({"mid-block"})
-    directions: str = Field("", description="file of counterlens directions find (or --directions FILE)")
     pick: tuple[str, ...] = Field((), description="which of the file's directions, name or name*factor; all if empty")
     scale: float = Field(1.0, description="of the directions, at strength 1; negative goes the other way")
-    window: tuple[float, float] = Field(
-        (0.0, 1.0), description="begin,end: shares of the trajectory, 0 is the noisy end"
-    )
-    schedule: Literal["flat", "rising", "falling", "middle"] = Field(
-        "flat", description="how it weighs the steps in it"
-    )
     form: Literal["symmetric", "asymmetric"] = Field(
         "symmetric",
         description="the shifted answer is all, or only the clean image of each step (Asyrp; twice the evaluations)",
     )
     branch: Literal["all", "conditional"] = Field("all", description="which branches of guidance are shifted")
     cap: float | None = Field(None, description="the shift is at most so many times as long as the activation", gt=0)
-    resample: bool = Field(False, description="interpolate over timesteps if the steps are others")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> HSpace:
-        if not 0 <= self.window[0] < self.window[1] <= 1:
-            raise ValueError("window is begin,end with 0 <= begin < end <= 1")
-        return self
 
     def check(self, asked: Sequence[SourceImage]) -> None:
         from counterlens.core.errors import UsageError

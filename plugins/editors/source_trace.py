@@ -24,27 +24,6 @@ class Trace:
     maps: dict[tuple[str, int], Tensor] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
-class Recorder:
-    """Writes down what passes, and changes nothing; in half precision on accelerators."""
-
-    branch: str
-    attention_sites: Sites
-    traces: Sequence[Trace]
-
-    def on_latent(self, x: Tensor, step: Step) -> Tensor:
-        for trace, row in zip(self.traces, x, strict=True):
-            trace.states[step.i] = row.detach()
-        return x
-
-    def on_attention(self, p: Tensor, step: Step) -> Tensor:
-        if step.branch == self.branch:
-            kept = p.detach().half() if p.is_cuda else p.detach()
-            for trace, row in zip(self.traces, kept, strict=True):
-                trace.maps[step.site, step.i] = row.clone()
-        return p
-
-
 def traces_of(problem: Problem, inversion: Inversion, who: Hashable, sites: Sites, share: float) -> list[Trace]:
     """The trace of every row over the first ``share`` of the steps, made where nobody has asked before.
 
@@ -52,6 +31,7 @@ def traces_of(problem: Problem, inversion: Inversion, who: Hashable, sites: Site
     """
     import torch
 
+    from counterlens.core.diffusion.module_hooks import Listener
     from counterlens.core.diffusion.network import Network
 
     level = (len(inversion.grid), float(torch.as_tensor(inversion.grid[0].t).flatten()[0]))
@@ -62,11 +42,20 @@ def traces_of(problem: Problem, inversion: Inversion, who: Hashable, sites: Site
         net = Network(**{one.name: getattr(plain.scene.net, one.name) for one in fields(Network)})  # its own questions
         plain = plain.with_(scene=replace(plain.scene, lock=None, net=replace(net, checkpointed=False)))
         traces = [Trace() for _ in new]
-        recorder = Recorder(list(problem.scene.cond)[-1], sites, traces)
+        branch = list(problem.scene.cond)[-1]
+
+        def keep(p: Tensor, step: Step) -> None:
+            if step.branch == branch:
+                kept = p.detach().half() if p.is_cuda else p.detach()  # in half precision on accelerators
+                for trace, row in zip(traces, kept, strict=True):
+                    trace.maps[step.site, step.i] = row.clone()
+
         start = inversion.take(new)
         with torch.no_grad():
             steps = len(inversion.grid) - 1
-            for frame in plain.frames(replace(start, x=start.x.detach()), [recorder]):
+            for frame in plain.frames(replace(start, x=start.x.detach()), [Listener(keep, attention_sites=sites)]):
+                for trace, row in zip(traces, frame.step.x, strict=True):
+                    trace.states[frame.step.i] = row.detach()
                 if frame.step.i + 1 >= share * steps:
                     break
         problem.traced.update((keys[at], trace) for at, trace in zip(new, traces, strict=True))

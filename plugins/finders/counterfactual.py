@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from counterlens.core.problem.problem import Problem
 
 
-class Counterfactual(Finder):
+class CounterfactualFinder(Finder):
     """The gradient of the target's log-odds in h-space: one direction for each image that is named (``--image``), or
     one for all samples (``--target``), the mean of their unit gradients.
 

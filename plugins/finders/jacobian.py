@@ -66,7 +66,7 @@ class Jacobian(Finder):
     def find(self, job: FindJob) -> ShiftBank:
         import torch
 
-        from counterlens.plugins.finders.jacobian_walk import along
+        from counterlens.plugins.finders.jacobian_walk import SpectralOptions, along
 
         problem = job.problem
         if problem is None or len(problem.scene) != 1:
@@ -79,7 +79,7 @@ class Jacobian(Finder):
         change = self._sources.map(problem) if self._sources else None
         if change is not None and not bool((change > 0).any()):
             raise UsageError(f"the mask {self.mask!r} is empty on this picture: nothing would be measured")
-        found = along(self, job, problem, change)
+        found = along(self.settings(SpectralOptions), job, problem, change)
         if late := [k for k, one in enumerate(found) if not one.converged]:
             worst = max(float(found[k].residual.max()) for k in late)
             job.notice(f"{len(late)} of {len(found)} steps stopped at a residual of up to {worst:.1e}: raise --rounds")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,9 +22,22 @@ from counterlens.core.utils.weights import fingerprint
 if TYPE_CHECKING:
     from counterlens.core.h_space.job import FindJob
     from counterlens.core.problem.problem import Problem
-    from counterlens.plugins.finders.jacobian import Jacobian
 
 VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectralOptions:
+    """The options of ``jacobian`` of the same names."""
+
+    components: int
+    outside: str
+    avoid: int
+    floor: float
+    block: int
+    tol: float
+    rounds: int
+    warm: bool
 
 
 @dataclass(frozen=True)
@@ -42,45 +55,45 @@ class StepVectors:
     converged: bool
 
 
-def along(finder: Jacobian, job: FindJob, problem: Problem, change: Tensor | None) -> list[StepVectors]:
+def along(o: SpectralOptions, job: FindJob, problem: Problem, change: Tensor | None) -> list[StepVectors]:
     """The vectors at every state of the image's own trajectory; what an earlier call found there is taken."""
     inversion, cache, model = problem.invert(0.0), Cache(), fingerprint(job.pipeline.unet)
     found: list[StepVectors] = []
     spectrum, key = None, ""
     with torch.no_grad():
         for frame in problem.frames(inversion):
-            key = _key(finder, job, frame, change, model, key if finder.warm else "")
+            key = _key(o, job, frame, change, model, key if o.warm else "")
             f = decoder_half(problem.scene.net, job.pipeline.unet, job.quest.site, frame.step, problem.combiner)
-            if finder.components > f.h.numel():
+            if o.components > f.h.numel():
                 raise UsageError(
                     f"an activation of {f.h.numel()} numbers has at most as many directions: give fewer --components"
                 )
-            start = spectrum.block if spectrum is not None and finder.warm else None
-            spectrum = _kept(cache, key) or _spectrum(finder, f, change, start)
+            start = spectrum.block if spectrum is not None and o.warm else None
+            spectrum = _kept(cache, key) or _spectrum(o, f, change, start)
             _keep(cache, key, spectrum)
             found.append(_matched(spectrum, found[-1] if found else None, f))
             job.progress("singular vectors", frame.step.i + 1, frame.step.n)
     return found
 
 
-def _spectrum(finder: Jacobian, f: DecoderHalf, change: Tensor | None, start: Tensor | None) -> Spectrum:
-    """The leading vectors of one step, as the finder wants them."""
-    how: dict[str, Any] = {"block": finder.block, "tol": finder.tol, "limit": finder.rounds}
-    k, size = finder.components, f.step.x.shape[-2:]
+def _spectrum(o: SpectralOptions, f: DecoderHalf, change: Tensor | None, start: Tensor | None) -> Spectrum:
+    """The leading vectors of one step, as the options say."""
+    how: dict[str, Any] = {"block": o.block, "tol": o.tol, "limit": o.rounds}
+    k, size = o.components, f.step.x.shape[-2:]
     if change is None:
         return leading(f.operator(), k, **how, start=start)
     mask = interpolate(change.float(), size, mode="area")
     inside = f.operator(mask)
-    if finder.outside == "free":
+    if o.outside == "free":
         return leading(inside, k, **how, start=start)
-    if finder.outside == "null-space":
+    if o.outside == "null-space":
         out = f.operator(1 - mask)
-        avoided = leading(out, min(finder.avoid, out.d - k), **how)
+        avoided = leading(out, min(o.avoid, out.d - k), **how)
         found = leading(without(inside, avoided.right), k, **how, start=start)
         return _with_cost(found, avoided)
     top = leading(inside, 1, tol=1e-2)
     a, weight = f.operator(), mask.expand_as(f.step.x).flatten().to("cpu", torch.float64)
-    floor = finder.floor * max(float(top.values[0]) ** 2, 1e-12)
+    floor = o.floor * max(float(top.values[0]) ** 2, 1e-12)
     return _with_cost(masked_singular_vectors(a, weight, k, floor, **how, start=start), top)
 
 
@@ -107,10 +120,10 @@ def _matched(spectrum: Spectrum, before: StepVectors | None, f: DecoderHalf) -> 
     return StepVectors(own, values, residual, link, float(f.h.float().norm()), *cost)
 
 
-def _key(finder: Jacobian, job: FindJob, frame: Frame, change: Tensor | None, model: str, before: str) -> str:
+def _key(o: SpectralOptions, job: FindJob, frame: Frame, change: Tensor | None, model: str, before: str) -> str:
     """Of everything that a step's vectors depend on: the network, the state, the mask, the options, the start."""
     step = frame.step
-    options = finder.model_dump(exclude={"mask", "at", "warm"})
+    options = {name: value for name, value in asdict(o).items() if name != "warm"}
     return digest(
         {
             "version": VERSION,

@@ -37,7 +37,7 @@ class Pca(Finder):
     half: bool = Field(False, description="keep them in half precision (half the disk)")
 
     def find(self, job: FindJob) -> ShiftBank:
-        from counterlens.plugins.finders.pca_samples import Reading
+        from counterlens.plugins.finders.pca_samples import Reading, SampleOptions
 
         count = len(job.pictures()) if job.quest.source == "images" else job.quest.count
         if self.components > count - 1:
@@ -45,7 +45,7 @@ class Pca(Finder):
                 f"{count} samples have at most {count - 1} components: give --count {self.components + 1} or more, "
                 f"or --components {max(1, count - 1)}"
             )
-        reading = Reading(self, job, count)
+        reading = Reading(self.settings(SampleOptions), job, count)
         found, norms, shape = self._sketched(reading) if self.by == "sketch" else self._exact(reading)
         if not found or not len(found[0].rows):
             raise UsageError("the samples do not differ at this site: there is no component")

@@ -20,25 +20,40 @@ from counterlens.core.utils.files import cache_folder, explained, write_atomic
 
 if TYPE_CHECKING:
     from counterlens.core.h_space.job import FindJob
-    from counterlens.plugins.finders.pca import Pca
 
 VERSION = 1
 PROBES = 256  # samples of a sketch whose activations are kept whole, for the scores
 SAVE_EVERY = 60.0  # seconds between two states of a sketch on disk
 
 
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """The options of ``pca`` of the same names."""
+
+    components: int
+    form: str
+    width: int
+    folder: str
+    half: bool
+
+    @property
+    def vectors(self) -> int:
+        """How many a sketch holds."""
+        return self.components + self.width
+
+
 @dataclass(frozen=True)
 class Reading:
     """The samples of a job, as one finder wants them."""
 
-    finder: Pca
+    options: SampleOptions
     job: FindJob
     count: int
 
     @property
     def folder(self) -> Path:
         """Where this set of samples is kept: the user's folder or the cache, then the digest of what they are."""
-        root = Path(self.finder.folder).expanduser() if self.finder.folder else cache_folder() / "activations"
+        root = Path(self.options.folder).expanduser() if self.options.folder else cache_folder() / "activations"
         return root / self._digest()[:32]
 
     def _digest(self) -> str:
@@ -51,7 +66,7 @@ class Reading:
                 "version": VERSION,
                 "space": asdict(self.job.space()),
                 "quest": own,
-                "half": self.finder.half,
+                "half": self.options.half,
                 "images": None if real is None else real.content(),
             }
         )
@@ -66,7 +81,7 @@ class Reading:
 
     def steps(self) -> Steps:
         """All activations, on disk: those of an earlier run are taken, the rest is made."""
-        shards = Shards(self.folder, torch.float16 if self.finder.half else torch.float32)
+        shards = Shards(self.folder, torch.float16 if self.options.half else torch.float32)
         parts = self.batches
         done = next((k for k, part in enumerate(parts) if not shards.has(part)), len(parts))
         self._going_on(done * self.job.quest.batch)
@@ -100,24 +115,22 @@ class Reading:
                 self._save(sketches, done, torch.cat(probes), norms, shape)
                 saved = time.monotonic()
         assert norms is not None
-        if self.finder.folder:
+        if self.options.folder:
             self._save(sketches, done, torch.cat(probes), norms, shape)
         return sketches, self._parts(torch.cat(probes)), (norms / done).float(), shape
 
     def _sketches(self, h: Tensor, state: dict[str, Tensor]) -> list[Sketch]:
         """Sketches for activations h [·,T,d]."""
         own = [{n.partition(".")[2]: v for n, v in state.items() if n.startswith(f"{t}.")} for t in range(h.shape[1])]
-        width = self.finder.components + self.finder.width
-        return [Sketch(part.shape[1], width, t, own[t] or None) for t, part in enumerate(self._parts(h))]
+        return [Sketch(part.shape[1], self.options.vectors, t, own[t] or None) for t, part in enumerate(self._parts(h))]
 
     def _parts(self, h: Tensor) -> list[Tensor]:
         """What is analysed on its own of h [N,T,d]: every timestep, or all of them as one long vector."""
-        return [h.flatten(1)] if self.finder.form == "global" else list(h.unbind(1))
+        return [h.flatten(1)] if self.options.form == "global" else list(h.unbind(1))
 
     @property
     def _state_path(self) -> Path:
-        width = self.finder.components + self.finder.width
-        return self.folder / f"sketch-{self.finder.form}-{width}.safetensors"
+        return self.folder / f"sketch-{self.options.form}-{self.options.vectors}.safetensors"
 
     def _state(self) -> dict[str, Tensor]:
         from counterlens.core.errors import UsageError

@@ -1,10 +1,7 @@
-""""""
-
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -52,13 +49,20 @@ class CrossAttention(Masker):
         import torch
         import torch.nn.functional as F
 
+        from counterlens.core.diffusion.module_hooks import Listener
         from counterlens.core.diffusion.step import Step, only
         from counterlens.core.images.map_ops import normalised
         from counterlens.core.problem.scene import noise_for
 
         chosen = torch.stack([self._chosen(scene, k) for k in range(len(scene))]).to(scene.x0.device)
         branch = list(scene.cond)[-1]
-        look = Look(cross_layers(scene), chosen, (scene.x0.shape[-2], scene.x0.shape[-1]))
+        seen: list[Tensor] = []
+
+        def look(p: Tensor, _step: Step) -> None:
+            if p.shape[-1] >= chosen.shape[1]:  # over words
+                seen.append(over_words(p, chosen, (scene.x0.shape[-2], scene.x0.shape[-1])))
+
+        listener = Listener(look, attention_sites=cross_layers(scene))
         (eps,) = noise_for(scene)
         n = len(scene.grid) - 1
         with torch.no_grad():
@@ -75,8 +79,8 @@ class CrossAttention(Masker):
                     scene.rows,
                     {branch: scene.extra.get(branch, {})},
                 )
-                scene.net.estimate(step, [look], only)
-        mean = torch.stack(look.seen).mean(0)
+                scene.net.estimate(step, [listener], only)
+        mean = torch.stack(seen).mean(0)
         size = scene.image.shape[-2:]
         c = normalised(F.interpolate(mean, size, mode="bilinear", align_corners=False))
         return squashed(c, self.squash).to(scene.image.dtype)
@@ -121,26 +125,13 @@ def places(prompt: str, words: str) -> list[tuple[int, int]]:
     return [(one.start, one.end) for one in found if one]
 
 
-@dataclass(frozen=True, eq=False)
-class Look:
-    """Reads attention in the pass and changes nothing; ``seen`` collects [B,1,h,w] a layer and question."""
+def over_words(p: Tensor, chosen: Tensor, size: tuple[int, int]) -> Tensor:
+    """Attention [B,heads,q,k] to the chosen words [B,T], as maps [B,1,h,w]."""
+    import torch.nn.functional as F
 
-    attention_sites: tuple[str, ...]
-    chosen: Tensor
-    size: tuple[int, int]
-    seen: list[Any] = field(default_factory=list)
-
-    def on_attention(self, p: Tensor, step: Step) -> Tensor:
-        import torch.nn.functional as F
-
-        tokens = self.chosen.shape[1]
-        if p.shape[-1] < tokens:
-            return p  # not over words
-        over = p[..., :tokens].float().mean(1) @ self.chosen[:, :, None]  # [B,q,1]; added keys, the words, come first
-        height = max(1, round((over.shape[1] * self.size[0] / self.size[1]) ** 0.5))
-        grid = over.transpose(1, 2).unflatten(2, (height, -1))
-        self.seen.append(F.interpolate(grid, self.size, mode="bilinear", align_corners=False))
-        return p
+    over = p[..., : chosen.shape[1]].float().mean(1) @ chosen[:, :, None]  # [B,q,1]; added keys, the words, come first
+    height = max(1, round((over.shape[1] * size[0] / size[1]) ** 0.5))
+    return F.interpolate(over.transpose(1, 2).unflatten(2, (height, -1)), size, mode="bilinear", align_corners=False)
 
 
 def cross_layers(scene: Scene) -> tuple[str, ...]:

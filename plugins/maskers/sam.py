@@ -3,12 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from counterlens.core.errors import MissingError, UsageError
-from counterlens.core.problem.masker import Masker
-from counterlens.plugins.maskers.cross_attention import FORM
-from counterlens.plugins.maskers.point_prompts import looked, low_resolution
+from counterlens.plugins.maskers.point_prompts import low_resolution
+from counterlens.plugins.maskers.segmenter import Points, Segmenter, grouped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +22,7 @@ WIDTHS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}  # of the image encoder, b
 FIRST = "image_encoder.patch_embed.proj.weight"
 
 
-class Sam(Masker):
+class Sam(Segmenter):
     """Segments of Segment Anything (Kirillov et al. 2023): at points, in boxes, or the most decisive of everything.
 
     Without points and boxes the whole picture is segmented, and the ``segments`` are taken whose pixels the
@@ -33,78 +32,48 @@ class Sam(Masker):
     name: ClassVar[str] = "sam"
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
     checkpoint: str = Field(description="weights of vit_b, vit_l or vit_h: a .safetensors file or the published .pth")
-    points: tuple[float, ...] = Field(
-        (), description="x,y of points inside, in pixels of what the pipeline sees: x,y,…"
-    )
-    outside: tuple[float, ...] = Field((), description="x,y of points outside")
-    boxes: tuple[float, ...] = Field((), description="left,top,right,bottom of boxes; each gives a segment")
-    words: str = Field("", description="points by the network's attention to these words ({source}, {target}, any)")
-    count: int = Field(5, description="words: points drawn", ge=1)
-    least: float = Field(0.35, description="words: points only where the attention is above", ge=0, lt=1)
-    squash: str = Field(
-        "sqrt_0.3", description="words: how the attention is sharpened, as in cross-attention", pattern=FORM
-    )
-    hint: bool = Field(True, description="words: the attention is the mask prompt too")
     segments: int = Field(1, description="everything: how many segments may change", ge=1)
     side: int = Field(16, description="everything: points a side that are asked", ge=1)
     sure: float = Field(0.8, description="everything: least predicted quality and stability of a segment", ge=0, le=1)
 
-    @model_validator(mode="after")
-    def _counted(self) -> Sam:
-        if len(self.points) % 2 or len(self.outside) % 2 or len(self.boxes) % 4:
-            raise ValueError("points and outside are pairs x,y; boxes are fours left,top,right,bottom")
-        return self
-
     def wanted(self) -> frozenset[str]:
-        if self.words:
-            return self.needs | {"cross-attention", "text"}
-        return self.needs | (frozenset() if self.points or self.boxes else frozenset({"gradient"}))
+        everything = not (self.points or self.boxes or self.words)
+        return super().wanted() | (frozenset({"gradient"}) if everything else frozenset())
 
     def check(self, asked: Sequence[SourceImage]) -> None:
         kind_of(self.checkpoint)
 
+    def opened(self, device: str) -> Any:
+        return open_sam(self.checkpoint, device)
+
     def mask(self, scene: Scene) -> Tensor:
-        import numpy as np
         import torch
 
-        memo, key = scene.resources.memo, ("sam", self.checkpoint)
-        if key not in memo:
-            memo[key] = open_sam(self.checkpoint, str(scene.image.device))
-        model = memo[key]
-        pixels = ((scene.image / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        with torch.no_grad():
-            if self.words:
-                hints, drawn = looked(scene, self.words, self.squash, self.count, self.least)
-                planes = hints[:, 0] if self.hint else [None] * len(drawn)
-                masks = [self._asked(model, *one) for one in zip(pixels, drawn, planes, strict=True)]
-                return torch.from_numpy(np.stack(masks)[:, None]).to(scene.image)
-            if self.points or self.boxes:
-                masks = [self._asked(model, image) for image in pixels]
-                return torch.from_numpy(np.stack(masks)[:, None]).to(scene.image)
-        weights = decisive(scene)
-        masks = [self._everything(model, image, weight) for image, weight in zip(pixels, weights, strict=True)]
-        return torch.from_numpy(np.stack(masks)[:, None]).to(scene.image)
+        from counterlens.core.images.pixels import to_pixels
 
-    def _asked(
-        self, model: Any, image: np.ndarray, drawn: Sequence[Any] = (), hint: Tensor | None = None
-    ) -> np.ndarray:
-        """The union of the segment at the points and those in the boxes, [H,W]."""
+        if self.words or self.points or self.boxes:
+            return super().mask(scene)
+        model, rows = self._network(scene), zip(scene.image, decisive(scene), strict=True)
+        masks = [torch.from_numpy(self._everything(model, to_pixels(image), weight)) for image, weight in rows]
+        return torch.stack(masks)[:, None].to(scene.image)
+
+    def segment(self, network: Any, image: np.ndarray, inside: Points, hint: Tensor | None) -> Tensor:
         import numpy as np
+        import torch
         from segment_anything import SamPredictor
 
-        predictor = SamPredictor(model)
+        predictor = SamPredictor(network)
         predictor.set_image(image)
-        inside = [*self.points, *(number for point in drawn for number in point)]
-        points = np.array([*inside, *self.outside]).reshape(-1, 2)
-        labels = np.array([1] * (len(inside) // 2) + [0] * (len(self.outside) // 2))
-        boxes = [self.boxes[k : k + 4] for k in range(0, len(self.boxes), 4)]
+        outside = grouped(self.outside, 2)
+        points, labels = np.array(inside + outside), np.array([1] * len(inside) + [0] * len(outside))
         at = (points, labels) if len(points) else (None, None)
         low = None if hint is None else low_resolution(hint, 256).numpy()
         found = []
-        for box in boxes or [()]:
-            masks, quality, _ = predictor.predict(*at, box=np.array(box) if box else None, mask_input=low)
+        boxes: list[Any] = [np.array(box) for box in grouped(self.boxes, 4)]
+        for box in boxes or [None]:
+            masks, quality, _ = predictor.predict(*at, box=box, mask_input=low)
             found.append(masks[int(quality.argmax())])
-        return np.max(found, 0).astype(np.float32)
+        return torch.from_numpy(np.max(found, 0).astype(np.float32))
 
     def _everything(self, model: Any, image: np.ndarray, weight: np.ndarray) -> np.ndarray:
         import numpy as np

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from counterlens.plugins.regularizers.regions import BACKGROUND, FOREGROUND, Regional
+from counterlens.plugins.regularizers.regions import Regional
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from counterlens.core.problem.view import View
 
 
-class Distance(Regional):
+class DistancePenalty(Regional):
     """A mean over the region's numbers, so that a weight means the same at every size of image and region.
 
     Pixels are in [-1, 1], or with ``range=unit`` in [0, 1] (as published).
@@ -32,46 +32,16 @@ class Distance(Regional):
         return self.reduced(scene, (half * (now - source)).abs() ** self.power)
 
 
-class L1(Distance):
+class L1Penalty(DistancePenalty):
     """Mean absolute difference from the source image: few pixels change."""
 
     name: ClassVar[str] = "l1"
+    within: ClassVar[str] = "Mean absolute difference {} the change map."
 
 
-class L2(Distance):
+class L2Penalty(DistancePenalty):
     """Mean squared difference from the source image: changes are small."""
 
     name: ClassVar[str] = "l2"
+    within: ClassVar[str] = "Mean squared difference {} the change map."
     power: ClassVar[int] = 2
-
-
-class BackgroundL1(L1):
-    """Mean absolute difference outside the change map."""
-
-    name: ClassVar[str] = "background-l1"
-    needs: ClassVar[frozenset[str]] = frozenset({"map"})
-    region: ClassVar[str] = BACKGROUND
-
-
-class BackgroundL2(L2):
-    """Mean squared difference outside the change map."""
-
-    name: ClassVar[str] = "background-l2"
-    needs: ClassVar[frozenset[str]] = frozenset({"map"})
-    region: ClassVar[str] = BACKGROUND
-
-
-class ForegroundL1(L1):
-    """Mean absolute difference inside the change map."""
-
-    name: ClassVar[str] = "foreground-l1"
-    needs: ClassVar[frozenset[str]] = frozenset({"map"})
-    region: ClassVar[str] = FOREGROUND
-
-
-class ForegroundL2(L2):
-    """Mean squared difference inside the change map."""
-
-    name: ClassVar[str] = "foreground-l2"
-    needs: ClassVar[frozenset[str]] = frozenset({"map"})
-    region: ClassVar[str] = FOREGROUND

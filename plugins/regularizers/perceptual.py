@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from counterlens.core.errors import MissingError
-from counterlens.plugins.regularizers.regions import BACKGROUND, FOREGROUND, WHOLE, Regional
+from counterlens.plugins.regularizers.regions import WHOLE, Regional
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from counterlens.core.problem.view import View
 
 
-class Lpips(Regional):
+class LpipsPenalty(Regional):
     """LPIPS to the source (Zhang et al. 2018): it should look the same."""
 
     name: ClassVar[str] = "lpips"
+    within: ClassVar[str] = "LPIPS to the source {} the change map."
     net: Literal["alex", "vgg", "squeeze"] = Field("alex", description="backbone")
     weights: str = Field("", description="torchvision's weights of the backbone as .safetensors; empty: torch's cache")
 
@@ -52,26 +53,11 @@ class Lpips(Regional):
         return Path(self.weights).expanduser() if self.weights else None
 
 
-class BackgroundLpips(Lpips):
-    """LPIPS to the source outside the change map."""
-
-    name: ClassVar[str] = "background-lpips"
-    needs: ClassVar[frozenset[str]] = frozenset({"map"})
-    region: ClassVar[str] = BACKGROUND
-
-
-class ForegroundLpips(Lpips):
-    """LPIPS to the source inside the change map."""
-
-    name: ClassVar[str] = "foreground-lpips"
-    needs: ClassVar[frozenset[str]] = frozenset({"map"})
-    region: ClassVar[str] = FOREGROUND
-
-
-class Clip(Regional):
+class ClipPenalty(Regional):
     """1 - cos of CLIP's mean patch to the source's (projected): it should be about the same things."""
 
     name: ClassVar[str] = "clip"
+    within: ClassVar[str] = "1 - cos of CLIP's mean patch {} the change map to the source's."
     checkpoint: str = Field(description="folder of a CLIP model in transformers' layout")
 
     def check(self, asked: Sequence[SourceImage]) -> None:
@@ -98,19 +84,3 @@ class Clip(Regional):
             if self.area == "image":
                 mean = (m * patches).flatten(2).mean(2)
         return clip.projected(mean)
-
-
-class BackgroundClip(Clip):
-    """1 - cos of CLIP's mean patch outside the change map to the source's."""
-
-    name: ClassVar[str] = "background-clip"
-    needs: ClassVar[frozenset[str]] = frozenset({"map"})
-    region: ClassVar[str] = BACKGROUND
-
-
-class ForegroundClip(Clip):
-    """1 - cos of CLIP's mean patch inside the change map to the source's."""
-
-    name: ClassVar[str] = "foreground-clip"
-    needs: ClassVar[frozenset[str]] = frozenset({"map"})
-    region: ClassVar[str] = FOREGROUND

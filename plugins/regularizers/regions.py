@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -17,8 +18,12 @@ WHOLE, BACKGROUND, FOREGROUND = "whole", "background", "foreground"
 
 
 class Regional(Regularizer):
-    """A regularizer of the whole image, of what may not change (1 - c), or of what may (c)."""
+    """A regularizer of the whole image, of what may not change (1 - c), or of what may (c).
 
+    ``within`` is what ``regional`` says of the regularizer of a part.
+    """
+
+    within: ClassVar[str] = ""
     region: ClassVar[str] = WHOLE
     area: Literal["map", "image"] = Field(
         "map", description="masked distances are divided by the map's area, or (as published) by the whole image's"
@@ -40,3 +45,17 @@ class Regional(Regularizer):
             raise ValueError(f"{self.name} needs a change map: the plan should have said so")
         c = F.interpolate(scene.change_map, like.shape[-2:], mode="area").to(like.dtype)
         return c if self.region == FOREGROUND else 1 - c
+
+
+@cache
+def regional(whole: type[Regional], region: str) -> type[Regional]:
+    """The regularizer ``REGION-NAME``: what ``whole`` measures, of the background or the foreground alone."""
+    where = "inside" if region == FOREGROUND else "outside"
+    own = {
+        "__doc__": whole.within.format(where),
+        "__module__": whole.__module__,
+        "name": f"{region}-{whole.name}",
+        "needs": frozenset({"map"}),
+        "region": region,
+    }
+    return type(f"{region.title()}{whole.__name__}", (whole,), own)

@@ -3,8 +3,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from counterlens.core.h_space.window_options import WindowOptions
 from counterlens.core.problem.method_pieces import Search
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def usual(sites: Iterable[str]) -> str:
     return f"up.{ups // 2}" if ups > 1 else "mid.after"
 
 
-class HSpace(Search):
+class HSpaceSearch(WindowOptions, Search):
     """The least shift of the activations at one site that reaches tau.
 
     Without directions the shift is the gradient of the target's log-odds there, taken anew where one straight step does
@@ -34,7 +35,6 @@ class HSpace(Search):
     site: str = Field(
         "", description="where: mid.after, up.N, …; if empty that of the directions, or the middle up block"
     )
-    directions: str = Field("", description="file of counterlens directions find (or --directions FILE)")
     use: Literal["rank", "span"] = Field(
         "rank", description="of a bank: its best directions one by one, or the gradient within their span"
     )
@@ -50,20 +50,7 @@ class HSpace(Search):
     refine: int = Field(
         3, description="halvings between the longest shift that does not flip and the least that does", ge=0
     )
-    window: tuple[float, float] = Field(
-        (0.0, 1.0), description="begin,end: shares of the trajectory, 0 is the noisy end"
-    )
-    schedule: Literal["flat", "rising", "falling", "middle"] = Field(
-        "flat", description="how it weighs the steps in it"
-    )
     form: Literal["symmetric", "asymmetric"] = Field("symmetric", description="asymmetric: Asyrp, two questions a step")
-    resample: bool = Field(False, description="interpolate directions over timesteps if the steps are others")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> HSpace:
-        if not 0 <= self.window[0] < self.window[1] <= 1:
-            raise ValueError("window is begin,end with 0 <= begin < end <= 1")
-        return self
 
     def check(self, asked: Sequence[SourceImage]) -> None:
         from counterlens.core.h_space.shifts import load_shifts
@@ -76,15 +63,15 @@ class HSpace(Search):
 
         from counterlens.core.problem.items import SearchResult
         from counterlens.core.search.strength_search import chunks
-        from counterlens.plugins.searches.h_space_climb import Climb, ClimbState, alike
+        from counterlens.plugins.searches.h_space_climb import Climb, ClimbSettings, ClimbState, alike
 
         bank = self._bank(problem)
         site = bank.space.site if bank else self.site or usual(problem.scene.net.sites)
-        rows: list[ClimbState] = []
+        settings, rows = self.settings(ClimbSettings), list[ClimbState]()
         for batch in chunks(problem):
             found: dict[int, ClimbState] = {}
             for at in alike(batch):  # images whose change maps leave out other steps go apart
-                found |= zip(at, Climb(self, batch.take(at), site, bank).run(), strict=True)
+                found |= zip(at, Climb(settings, batch.take(at), site, bank).run(), strict=True)
             rows += [found[k] for k in range(len(batch.scene))]
             problem.tick(len(rows), len(problem.scene))
         return SearchResult(

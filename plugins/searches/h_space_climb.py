@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,24 @@ from counterlens.core.h_space.injection import AddShift, weights_of
 if TYPE_CHECKING:
     from counterlens.core.h_space.shifts import ShiftBank
     from counterlens.core.problem.problem import Problem
-    from counterlens.plugins.searches.h_space import HSpace
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClimbSettings:
+    """How to climb: the options of ``h-space`` of the same names."""
+
+    use: str
+    tries: int
+    protect: tuple[str, ...]
+    ridge: float
+    through: Literal["trajectory", "step"]
+    rounds: int
+    reach: float
+    cap: float
+    refine: int
+    window: tuple[float, float]
+    schedule: str
+    form: str
 
 
 @dataclass
@@ -53,7 +70,7 @@ def alike(problem: Problem) -> list[list[int]]:
 class Climb:
     """The search for the rows of one batch. ``delta`` [T,B,C,h',w'] is each row's shift so far."""
 
-    def __init__(self, how: HSpace, problem: Problem, site: str, bank: ShiftBank | None = None) -> None:
+    def __init__(self, how: ClimbSettings, problem: Problem, site: str, bank: ShiftBank | None = None) -> None:
         self.how, self.problem, self.site = how, problem, site
         self.inversion = problem.invert()
         self.delta = gradients.zeros(problem, site, self.inversion)

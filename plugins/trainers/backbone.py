@@ -39,12 +39,13 @@ class Backbone(Trainer):
     looks: int = Field(8, description="sheets of samples of each part while it is trained", ge=1)
 
     def train(self, job: TrainJob) -> Mapping[str, Any]:
+        from counterlens.plugins.trainers.backbones.plan import BackbonePlan
         from counterlens.plugins.trainers.backbones.run import Scratch
 
-        return Scratch(job, self).run()
+        return Scratch(job, self.settings(BackbonePlan, out=job.out, device=job.device)).run()
 
     def plan(self, job: TrainJob) -> Mapping[str, Any]:
         from counterlens.plugins.trainers.backbones.estimate import estimate
-        from counterlens.plugins.trainers.backbones.run import Scratch
+        from counterlens.plugins.trainers.backbones.plan import BackbonePlan
 
-        return estimate(Scratch(job, self))
+        return estimate(self.settings(BackbonePlan, out=job.out, device=job.device))

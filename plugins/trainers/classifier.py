@@ -22,7 +22,7 @@ SHORT = ("small-cnn", "pool-cnn", "probe")
 OTHER = {"small-cnn": "pool-cnn", "pool-cnn": "small-cnn"}  # who judges whom
 
 
-class Classifier(Trainer):
+class ClassifierTrainer(Trainer):
     """Two classifiers that share no training image: a selector that methods may ask, and a judge that only reports.
 
     Each is an ensemble, the selector of --arch and the judge of --judge-arch, trained with class-balanced loss on

@@ -11,11 +11,11 @@ from counterlens.core.errors import CounterlensError, unknown
 from counterlens.core.training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from counterlens.core.conditioning.embeddings import Embeddings as Found
+    from counterlens.core.conditioning.embeddings import Embeddings
     from counterlens.core.training.trainer import TrainJob
 
 
-class Embeddings(Trainer):
+class EmbeddingsTrainer(Trainer):
     """CLIP embeddings of labelled images, by the pipeline's own image encoder, and how well they tell classes apart.
 
     For every pair of classes and every direction: held-out AUROC of the projection, and stability over bootstrap
@@ -40,7 +40,7 @@ class Embeddings(Trainer):
         found.save(job.out)
         return {"images": len(found.ids), "classes": found.counts(), "encoder": found.encoder[:16], "directions": rows}
 
-    def _quality(self, job: TrainJob, found: Found) -> Iterator[dict[str, Any]]:
+    def _quality(self, job: TrainJob, found: Embeddings) -> Iterator[dict[str, Any]]:
         from counterlens.core.conditioning.direction_quality import quality
         from counterlens.core.conditioning.directions import ClassPair
 

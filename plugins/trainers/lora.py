@@ -1,5 +1,3 @@
-""""""
-
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -44,7 +42,6 @@ class Lora(Trainer):
         if job.out.exists():
             raise UsageError(f"{job.out} is there already: choose another --out, or remove it")
         from counterlens.plugins.trainers.fitting.latents import encode
-        from counterlens.plugins.trainers.fitting.lora import Adaptation
+        from counterlens.plugins.trainers.fitting.lora import Adaptation, LoraSettings
 
-        encoded = encode(job, self.held, self.prompt)
-        return Adaptation(job, self, encoded).run()
+        return Adaptation(job, self.settings(LoraSettings), encode(job, self.held, self.prompt)).run()

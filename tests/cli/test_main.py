@@ -147,7 +147,7 @@ def test_broken_plugins_are_named_on_stderr(cli, monkeypatch):
     from counterlens.core.plugin.registry import Plugin
 
     options.registry.cache_clear()
-    loaded = __import__("counterlens.core.plugin.registry", fromlist=["load"]).load()
+    loaded = __import__("counterlens.core.plugin.registry", fromlist=["load_registry"]).load_registry()
     loaded.plugins.append(Plugin("bad", "bad-dist", "1.0", error="ImportError: gone"))
     monkeypatch.setattr("counterlens.core.plugin.registry.load_registry", lambda: loaded)
     end = cli("plugins", "list", "--json")

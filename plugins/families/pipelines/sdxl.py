@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from counterlens.core.diffusion.module_hooks import captured
 from counterlens.core.diffusion.step import Condition, Extra
 from counterlens.plugins.families.pipelines.codec import Latent
 from counterlens.plugins.families.pipelines.refiner import Refiner
@@ -89,14 +90,6 @@ def last_but_one(encoder: Any, ids: Tensor) -> tuple[Tensor, Any]:
     ``output_hidden_states`` would do, but some versions of transformers leave hooks behind at its first use.
     """
     layers: Any = next(module for name, module in encoder.named_modules() if name.endswith("encoder.layers"))
-    seen: list[Tensor] = []
-
-    def keep(_module: Any, args: Any, kwargs: Any) -> None:
-        seen.append(args[0] if args else kwargs["hidden_states"])
-
-    handle = layers[-1].register_forward_pre_hook(keep, with_kwargs=True)
-    try:
+    with captured([layers[-1]], input=True) as calls:
         out = encoder(ids)
-    finally:
-        handle.remove()
-    return seen[0], out
+    return calls[0][1], out

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torchvision.models import inception_v3
 from torchvision.models.inception import InceptionA, InceptionC, InceptionE
 
+from counterlens.core.diffusion.module_hooks import captured
 from counterlens.core.utils import weights
 
 if TYPE_CHECKING:
@@ -52,14 +53,12 @@ def extractor(path: Path, device: str, spatial: bool = False) -> Callable[[Tenso
     net = network()
     weights.fill(net, weights.read_weights(path)[0], path)
     net.eval().requires_grad_(False).to(device)
-    seen: list[Tensor] = []
     place = net.get_submodule("Mixed_6d.branch1x1" if spatial else "avgpool")
-    place.register_forward_hook(lambda _, __, output: seen.append(output))
 
     def extract(images: Tensor) -> Tensor:
-        seen.clear()
-        net(F.interpolate(images, (SIDE, SIDE), mode="bilinear", align_corners=False) * 2 - 1)
-        found = seen.pop()
+        with captured([place]) as calls:
+            net(F.interpolate(images, (SIDE, SIDE), mode="bilinear", align_corners=False) * 2 - 1)
+        found = calls[-1][1]
         return (found[:, :SPATIAL] if spatial else found).flatten(1)
 
     return extract

@@ -12,18 +12,18 @@ from counterlens.core.training import losses, networks
 from counterlens.core.training.augment import jitter
 
 if TYPE_CHECKING:
-    from counterlens.plugins.trainers.backbones.run import Scratch
+    from counterlens.plugins.trainers.backbones.plan import BackbonePlan
 
 TIMED = 2  # steps, after one that is not counted
 
 
-def estimate(scratch: Scratch) -> dict[str, Any]:
+def estimate(plan: BackbonePlan) -> dict[str, Any]:
     """Parts with parameters, steps and seconds on this machine as busy as it is, and the bytes of all weights."""
-    parts = {part: _part(scratch, part) for part in scratch.parts}
+    parts = {part: _part(plan, part) for part in plan.parts}
     return {
-        "out": str(scratch.out),
-        "pixels": scratch.shape.pixels,
-        "latents": f"{scratch.shape.latent_channels} x {scratch.shape.latent_size} x {scratch.shape.latent_size}",
+        "out": str(plan.out),
+        "pixels": plan.shape.pixels,
+        "latents": f"{plan.shape.latent_channels} x {plan.shape.latent_size} x {plan.shape.latent_size}",
         "parts": parts,
         "seconds": round(sum(part["seconds"] for part in parts.values())),
         # half precision; CLIP's text tower and the autoencoder are written twice
@@ -32,9 +32,9 @@ def estimate(scratch: Scratch) -> dict[str, Any]:
     }
 
 
-def _part(scratch: Scratch, part: str) -> dict[str, Any]:
-    recipe, device = scratch.recipe(part), scratch.job.device
-    model, loss_of = _built(scratch, part, recipe.batch)
+def _part(plan: BackbonePlan, part: str) -> dict[str, Any]:
+    recipe, device = plan.recipe(part), plan.device
+    model, loss_of = _built(plan, part, recipe.batch)
     model = model.to(device).train()
     begun = 0.0
     for k in range(TIMED + 1):
@@ -50,8 +50,8 @@ def _part(scratch: Scratch, part: str) -> dict[str, Any]:
     return {"parameters": parameters, **rest, "seconds": round(seconds * recipe.steps)}
 
 
-def _built(scratch: Scratch, part: str, batch: int) -> tuple[nn.Module, losses.Loss]:
-    shape, count = scratch.shape, 8
+def _built(plan: BackbonePlan, part: str, batch: int) -> tuple[nn.Module, losses.Loss]:
+    shape, count = plan.shape, 8
     images = torch.rand(count, 3, shape.pixels, shape.pixels) * 2 - 1
     if part == "clip":
         ids = torch.zeros(2, 1, shape.max_length, dtype=torch.long)

@@ -15,7 +15,8 @@ from counterlens.core.training.tokenizer import token_ids
 
 if TYPE_CHECKING:
     from counterlens.core.training.fit import Fit
-    from counterlens.plugins.trainers.backbones.run import Scratch
+    from counterlens.plugins.trainers.backbones.images import Pictures
+    from counterlens.plugins.trainers.backbones.plan import BackbonePlan
 
 HELD_BATCHES = 4
 SAMPLES = 16
@@ -25,64 +26,62 @@ STEPS = 25
 class Preview:
     """Called now and then with a run whose model holds the averaged weights."""
 
-    def __init__(self, scratch: Scratch, part: str, held_loss: losses.Loss) -> None:
-        self.scratch, self.part, self.held_loss = scratch, part, held_loss
+    def __init__(self, plan: BackbonePlan, data: Pictures, part: str, held_loss: losses.Loss) -> None:
+        self.plan, self.data, self.part, self.held_loss = plan, data, part, held_loss
 
     def __call__(self, fit: Fit) -> None:
         torch.manual_seed(1)  # always the same noises
         losses_of = [float(self.held_loss(fit.model)) for _ in range(HELD_BATCHES)]
         fit.held.append([float(fit.step), round(sum(losses_of) / len(losses_of), 5)])
-        folder = self.scratch.out / "progress"
+        folder = self.plan.out / "progress"
         write_bytes(folder / f"{self.part}-loss.png", curves(self.part, fit.losses, fit.held))
         if self.part != "clip":
             write_bytes(folder / f"{self.part}.png", png(self.images(fit.model)))
 
     def images(self, model: Any) -> Tensor:
         """Of an autoencoder held-out images and what comes back; of a U-Net samples."""
-        s = self.scratch
         if self.part == "vae":
-            x = s.data.held[:SAMPLES].to(s.job.device)
+            x = self.data.held[:SAMPLES].to(self.plan.device)
             return torch.cat([x, model.decode(model.encode(x).latent_dist.mean).sample]).float().cpu()
-        return samples(s, self.part, model, SAMPLES)
+        return samples(self.plan, self.data, self.part, model)
 
 
 @torch.no_grad()
-def samples(scratch: Scratch, kind: str, unet: Any, count: int, seed: int = 0) -> Tensor:
+def samples(plan: BackbonePlan, data: Pictures, kind: str, unet: Any, count: int = SAMPLES, seed: int = 0) -> Tensor:
     """Images [count,3,S,S] in [-1,1]: DDIM from noise; under held-out embeddings, or the classes' names, in turn."""
-    device, shape, levels = scratch.job.device, scratch.shape, networks.scheduler()
+    device, shape, levels = plan.device, plan.shape, networks.scheduler()
     channels, side = (3, shape.pixels) if kind == "ddpm" else (shape.latent_channels, shape.latent_size)
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(count, channels, side, side, generator=g).to(device)
-    more = {} if kind == "ddpm" else _conditions(scratch, kind, count, device)
+    more = {} if kind == "ddpm" else _conditions(plan, data, kind, count)
     levels.set_timesteps(STEPS)
     for t in levels.timesteps:
         out = unet(x, t.to(device), **more).sample[:, :channels].float()
         x = levels.step(out, t, x).prev_sample
-    return x.cpu() if kind == "ddpm" else _decoded(scratch, x)
+    return x.cpu() if kind == "ddpm" else _decoded(plan, x)
 
 
-def _conditions(scratch: Scratch, kind: str, count: int, device: str) -> dict[str, Any]:
+def _conditions(plan: BackbonePlan, data: Pictures, kind: str, count: int) -> dict[str, Any]:
     if kind == networks.TEXT:
-        tokenizer, encoder = export.load_text(scratch.out)
-        labels = scratch.data.labels
+        tokenizer, encoder = export.load_text(plan.out)
+        labels = data.labels
         ids = token_ids(tokenizer, [f"a {labels[k % len(labels)]}" for k in range(count)])
-        return {"encoder_hidden_states": encoder(ids).last_hidden_state.to(device)}
-    held = scratch.data.held
-    images = held[torch.arange(count) % len(held)]
-    embeddings = export.embed_images(scratch.out, images).to(device)
+        return {"encoder_hidden_states": encoder(ids).last_hidden_state.to(plan.device)}
+    images = data.held[torch.arange(count) % len(data.held)]
+    embeddings = export.embed_images(plan.out, images).to(plan.device)
     return {"encoder_hidden_states": None, "added_cond_kwargs": {"image_embeds": embeddings}}
 
 
-def _decoded(scratch: Scratch, z: Tensor) -> Tensor:
+def _decoded(plan: BackbonePlan, z: Tensor) -> Tensor:
     from diffusers import AutoencoderKL
 
-    folder = scratch.out / "stable-diffusion" / "vae"
+    folder = plan.out / "stable-diffusion" / "vae"
     vae = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32).to(z.device)
     return vae.decode(z / vae.config.scaling_factor).sample.cpu()
 
 
 @torch.no_grad()
-def memorised(scratch: Scratch, kind: str) -> dict[str, Any]:
+def memorised(plan: BackbonePlan, data: Pictures, kind: str) -> dict[str, Any]:
     """Distances from generated images to the nearest training image, against those of held-out images.
 
     ``copies`` is the share of generated images nearer than all but a hundredth of the held-out ones, and than half of
@@ -91,14 +90,14 @@ def memorised(scratch: Scratch, kind: str) -> dict[str, Any]:
     from diffusers import UNet2DConditionModel, UNet2DModel
 
     cls = UNet2DModel if kind == "ddpm" else UNet2DConditionModel
-    unet = cls.from_pretrained(scratch.out / kind / "unet", torch_dtype=torch.float32).to(scratch.job.device).eval()
+    unet = cls.from_pretrained(plan.out / kind / "unet", torch_dtype=torch.float32).to(plan.device).eval()
     count = 2 * SAMPLES
-    made = samples(scratch, kind, unet, count, seed=1).clamp(-1, 1)
-    near, rows = nearest(made, scratch.data.train)
-    held, _ = nearest(scratch.data.held, scratch.data.train)
+    made = samples(plan, data, kind, unet, count, seed=1).clamp(-1, 1)
+    near, rows = nearest(made, data.train)
+    held, _ = nearest(data.held, data.train)
     limit = min(float(held.quantile(0.01)), 0.5 * float(held.median()))
-    pairs = torch.cat([made, scratch.data.train[rows]])
-    write_bytes(scratch.out / "progress" / f"{kind}-nearest.png", png(pairs, columns=count // 2))
+    pairs = torch.cat([made, data.train[rows]])
+    write_bytes(plan.out / "progress" / f"{kind}-nearest.png", png(pairs, columns=count // 2))
     return {
         "generated": count,
         "nearest_training_image": round(float(near.median()), 4),

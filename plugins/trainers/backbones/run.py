@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +19,10 @@ from counterlens.core.training.fit import Fit, Setup, write_json
 from counterlens.core.utils.digest import digest
 from counterlens.plugins.trainers.backbones import preview
 from counterlens.plugins.trainers.backbones.images import Pictures
-from counterlens.plugins.trainers.backbones.sizes import NEEDS, PARTS, RECIPES, SHAPES, PartRecipe
 
 if TYPE_CHECKING:
     from counterlens.core.training.trainer import TrainJob
-    from counterlens.plugins.trainers.backbone import Backbone
+    from counterlens.plugins.trainers.backbones.plan import BackbonePlan
 
 TEMPLATES = ("a {}", "{}", "an image of {}", "a picture of a {}", "a photo of a {}")
 DONE = "backbone.json"
@@ -33,36 +31,24 @@ DONE = "backbone.json"
 class Scratch:
     """One call of ``train backbone``: the folder, the images, the networks' sizes."""
 
-    def __init__(self, job: TrainJob, options: Backbone) -> None:
-        self.job, self.o, self.out = job, options, job.out
-        shape = SHAPES[options.size]
-        self.shape = replace(shape, pixels=options.pixels or shape.pixels)
-        if self.shape.pixels % 32:
-            raise UsageError(f"--pixels {self.shape.pixels} is not a multiple of 32")
-        needed = {part for kind in options.pipelines for part in (*NEEDS[kind], kind)}
-        self.parts = [part for part in (*PARTS[:2], *options.pipelines) if part in needed]
-        setting = options.model_dump(exclude={"pipelines", "looks"})
-        self.about = digest({"data": job.dataset.content(), "seed": job.seed, "options": setting})
-
-    def recipe(self, part: str) -> PartRecipe:
-        usual, o = RECIPES[self.o.size][part], self.o
-        steps, batch = max(1, round(usual.steps * o.effort)), max(2, round(usual.batch * o.batch))
-        return replace(usual, steps=steps, batch=batch, half=usual.half or self.job.device.startswith("cuda"))
+    def __init__(self, job: TrainJob, plan: BackbonePlan) -> None:
+        self.job, self.plan, self.out, self.shape = job, plan, plan.out, plan.shape
+        self.about = digest({"data": job.dataset.content(), "seed": job.seed, "options": plan.options()})
 
     def run(self) -> dict[str, Any]:
         self.check_out()
-        self.data = Pictures.read(self.job, self.shape.pixels, self.o.held, self.o.flip)
+        self.data = Pictures.read(self.job, self.shape.pixels, self.plan.held, self.plan.flip)
         begun = {"trainer": "backbone", "about": self.about, "data": self.job.dataset.uri}
         write_json(self.out / "progress" / "begun.json", begun)
-        records = {part: self.part(part) for part in self.parts}
-        kinds = [part for part in self.parts if part in export.UNETS]
+        records = {part: self.part(part) for part in self.plan.parts}
+        kinds = [part for part in self.plan.parts if part in export.UNETS]
         record = {
             "about": self.about,
             "data": self.job.dataset.uri,
             "classes": list(self.data.labels),
             "images": self.data.sizes(),
             "pixels": self.shape.pixels,
-            "pipelines": {kind: preview.memorised(self, kind) for kind in kinds},
+            "pipelines": {kind: preview.memorised(self.plan, self.data, kind) for kind in kinds},
             "parts": records,
             "bytes": sum(p.stat().st_size for p in self.out.rglob("*.safetensors")),
         }
@@ -89,12 +75,12 @@ class Scratch:
         path = self.out / "records" / f"{part}.json"
         if path.is_file() and (known := json.loads(path.read_text())).get("about") == self.about:
             return known
-        recipe, seed = self.recipe(part), self.job.seed
+        recipe, seed = self.plan.recipe(part), self.job.seed
         torch.manual_seed(seed)
         model, loss_of, held_loss = self.build(part, recipe.batch)
-        look = preview.Preview(self, part, held_loss)
+        look = preview.Preview(self.plan, self.data, part, held_loss)
         tick: Callable[[str, int, int], None] = self.job.progress
-        setup = Setup(seed, self.job.device, tick, f"{self.about}|{part}", look, self.o.looks)
+        setup = Setup(seed, self.job.device, tick, f"{self.about}|{part}", look, self.plan.looks)
         fit = Fit(model, self.out / "checkpoints" / part, recipe.steps, recipe.lr, setup, recipe.decay, recipe.half)
         record = fit.run(loss_of, part) | {"batch": recipe.batch, "about": self.about, "held_out_losses": fit.held}
         self.write(part, model.cpu())

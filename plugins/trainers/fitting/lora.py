@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,22 +23,35 @@ from counterlens.plugins.trainers.fitting.latents import denoising_loss
 if TYPE_CHECKING:
     from counterlens.core.training.trainer import TrainJob
     from counterlens.plugins.trainers.fitting.latents import Encoded
-    from counterlens.plugins.trainers.lora import Lora
 
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "add_k_proj", "add_v_proj")
-
-
 EVERY_S = 60.0  # seconds between checkpoints
-
-
 DRAWS = 4  # noises of every held-out image
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """How to train an adapter: the options of ``lora`` of the same names."""
+
+    rank: int
+    alpha: int
+    steps: int
+    batch: int
+    lr: float
+    dropout: float
+    clip: float
+    decay: float
+    every: int
+    held: float
+    prompt: str
+    checkpoint: bool
 
 
 class Adaptation:
     """One run. State lies in ``OUT.part`` until the adapter is finished; the base network comes back as it was."""
 
-    def __init__(self, job: TrainJob, options: Lora, data: Encoded) -> None:
+    def __init__(self, job: TrainJob, options: LoraSettings, data: Encoded) -> None:
         from accelerate import Accelerator
 
         self.job, self.o, self.data = job, options, data
@@ -48,7 +62,7 @@ class Adaptation:
         self.folder = job.out.with_name(job.out.name + ".part")
         self.step, self.best = 0, float("inf")
         self.losses: list[list[float]] = []
-        setting = options.model_dump(exclude={"steps", "every"})
+        setting = {name: value for name, value in asdict(options).items() if name not in ("steps", "every")}
         self.about = digest({"base": self.base, "data": job.dataset.content(), "seed": job.seed, "options": setting})
 
     def run(self) -> dict[str, Any]:
@@ -97,8 +111,6 @@ class Adaptation:
             self.unet.eval().requires_grad_(False)
 
     def targets(self) -> list[str]:
-        from counterlens.plugins.trainers.fitting.lora import TARGETS
-
         names = [name for name, _ in self.unet.named_modules()]
         found = [target for target in TARGETS if any(name.endswith(f".{target}") for name in names)]
         if not found:

@@ -163,7 +163,9 @@ def test_parts_are_disjoint_by_hash_across_commands(registry, tmp_path, monkeypa
 class Stranger:
     """A plugin's data that has no parts and does not divide itself: ``beside:x``."""
 
-    SCHEMES = ("beside",)
+    @hookimpl
+    def counterlens_schemes(self):
+        return {"data": {"beside": "images of a test"}}
 
     @hookimpl
     def counterlens_open_dataset(self, uri):

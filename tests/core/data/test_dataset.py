@@ -101,7 +101,9 @@ def test_an_unknown_scheme():
 class Stranger:
     """A plugin's data that knows nothing of parts: ``beside:x``, four images of each patient."""
 
-    SCHEMES = ("beside",)
+    @hookimpl
+    def counterlens_schemes(self):
+        return {"data": {"beside": "images of a test"}}
 
     @hookimpl
     def counterlens_open_dataset(self, uri):

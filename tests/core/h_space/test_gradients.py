@@ -11,7 +11,7 @@ from counterlens.core.h_space import gradients
 from counterlens.core.h_space.injection import AddShift
 from counterlens.plugins.inverters.ddim import Ddim
 from counterlens.plugins.inverters.edit_friendly import EditFriendly
-from counterlens.plugins.regularizers.distance import L2
+from counterlens.plugins.regularizers.distance import L2Penalty
 
 
 def injected(delta, site, **how):
@@ -60,7 +60,7 @@ def test_regularizers_take_part_and_logits_can_be_protected(problem):
     inversion = p.invert()
     shift = injected(0.1 * torch.ones_like(gradients.zeros(p, "up.0", inversion)), "up.0")
     plain = gradients.target_gradient(p, inversion, shift, protect=(0,))
-    held = gradients.target_gradient(p.with_(regularizers=(L2(weight=100.0),)), inversion, shift)
+    held = gradients.target_gradient(p.with_(regularizers=(L2Penalty(weight=100.0),)), inversion, shift)
     assert not torch.allclose(plain.gradient, held.gradient) and torch.allclose(plain.margin, held.margin)
     assert plain.protected.shape == (1, *plain.gradient.shape)
 

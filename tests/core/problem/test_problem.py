@@ -12,7 +12,8 @@ from counterlens.plugins.guidance.target import Target
 from counterlens.plugins.inverters.ddim import Ddim
 from counterlens.plugins.inverters.edit_friendly import EditFriendly
 from counterlens.plugins.inverters.noise import Noise
-from counterlens.plugins.regularizers.distance import L1, L2, BackgroundL1, BackgroundL2
+from counterlens.plugins.regularizers.distance import L1Penalty, L2Penalty
+from counterlens.plugins.regularizers.regions import BACKGROUND, regional
 from counterlens.plugins.searches.once import Once
 from counterlens.plugins.searches.per_step import PerStep
 from counterlens.plugins.searches.sweep import Sweep
@@ -60,7 +61,7 @@ def test_noise_starts_on_the_level(problem):
 
 @pytest.mark.parametrize("search", [PerStep(strength=0), Sweep(strengths=(0.0,)), Once()])
 def test_strength_zero_is_the_identity(problem, search):
-    pieces = {} if isinstance(search, Once) else {"guidance": (Target(),), "regularizers": (L2(),)}
+    pieces = {} if isinstance(search, Once) else {"guidance": (Target(),), "regularizers": (L2Penalty(),)}
     p = problem(**pieces)
     assert (search.run(p).x0 - p.scene.x0).abs().max() <= 1e-4
 
@@ -150,18 +151,20 @@ def view(problem, **changes) -> View:
 
 def test_distances_by_hand(problem):
     n = 3 * 8 * 8
-    assert torch.allclose(L1()(view(problem), None), torch.tensor([0.5 / n, 0]), atol=1e-7)
-    assert torch.allclose(L2()(view(problem), None), torch.tensor([0.25 / n, 0]), atol=1e-7)
-    assert torch.allclose(L2(space="latent")(view(problem), None), torch.tensor([0.25 / n, 0]), atol=1e-7)
+    assert torch.allclose(L1Penalty()(view(problem), None), torch.tensor([0.5 / n, 0]), atol=1e-7)
+    assert torch.allclose(L2Penalty()(view(problem), None), torch.tensor([0.25 / n, 0]), atol=1e-7)
+    assert torch.allclose(L2Penalty(space="latent")(view(problem), None), torch.tensor([0.25 / n, 0]), atol=1e-7)
 
 
 def test_background_distances_are_means_over_the_background(problem):
     change = torch.ones(2, 1, 8, 8)
     change[:, :, 0] = 0  # only the first row may not change: 8 pixels of 3 channels
     seen = view(problem, change_map=change)
-    assert torch.allclose(BackgroundL1()(seen, None), torch.tensor([0.5 / 24, 0]), atol=1e-6)
-    assert torch.allclose(BackgroundL2()(seen, None), torch.tensor([0.25 / 24, 0]), atol=1e-6)
-    assert torch.allclose(BackgroundL1()(view(problem, change_map=1 - change), None), torch.zeros(2), atol=1e-7)
+    assert torch.allclose(regional(L1Penalty, BACKGROUND)()(seen, None), torch.tensor([0.5 / 24, 0]), atol=1e-6)
+    assert torch.allclose(regional(L2Penalty, BACKGROUND)()(seen, None), torch.tensor([0.25 / 24, 0]), atol=1e-6)
+    assert torch.allclose(
+        regional(L1Penalty, BACKGROUND)()(view(problem, change_map=1 - change), None), torch.zeros(2), atol=1e-7
+    )
 
 
 def test_target_by_hand(problem):

@@ -15,10 +15,10 @@ from counterlens.plugins.combiners.cfg import Cfg
 from counterlens.plugins.guidance.target import Target
 from counterlens.plugins.inverters.ddim import Ddim
 from counterlens.plugins.inverters.noise import Noise
-from counterlens.plugins.regularizers.distance import L2
+from counterlens.plugins.regularizers.distance import L2Penalty
 from counterlens.plugins.searches.descent import Descent
 
-ENERGIES = {"guidance": (Target(),), "regularizers": (L2(weight=3.0),)}
+ENERGIES = {"guidance": (Target(),), "regularizers": (L2Penalty(weight=3.0),)}
 
 
 def world_problem(problem, world, batch=2, steps=5, **pieces):

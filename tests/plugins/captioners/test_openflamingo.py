@@ -54,7 +54,7 @@ def built(request, tmp_path_factory):
     """(captioner's text, pictures, demonstrations): everything on disk, as a user would have it."""
     from safetensors.torch import save_file
 
-    from counterlens.plugins.captioners.flamingo_model import Flamingo
+    from counterlens.plugins.captioners.flamingo_model import Flamingo, FlamingoSettings
 
     root = tmp_path_factory.mktemp(request.param)
     save_language(root / "language", request.param)
@@ -71,7 +71,7 @@ def built(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:  # the first build has nothing to fill in
         patch.setattr("counterlens.plugins.captioners.flamingo_model._fill", lambda *_: None)
         torch.manual_seed(2)
-        model = Flamingo.open(REGISTRY.make("captioner", text), "cpu").model
+        model = Flamingo.open(REGISTRY.make("captioner", text).settings(FlamingoSettings), "cpu").model
     trained = {n: p for n, p in model.state_dict().items() if "perceiver" in n or "gated_cross_attn_layers" in n}
     trained |= {n: p for n, p in model.state_dict().items() if n.startswith("vision_encoder")}  # its weights are random
     gates = {n: torch.full_like(p, 2.0) for n, p in trained.items() if n.endswith("_gate")}
@@ -91,11 +91,11 @@ def test_batches_are_padded_on_the_left_and_equal_single_calls(built):
 
 def test_equals_the_package_s_own_generation(built):
     """All demonstrations encoded anew with every picture, one picture, one beam or three: the same words."""
-    from counterlens.plugins.captioners.flamingo_model import END, PICTURE, Flamingo
+    from counterlens.plugins.captioners.flamingo_model import END, PICTURE, Flamingo, FlamingoSettings
     from counterlens.plugins.captioners.openflamingo import demonstrations
 
     text, pictures, root = built
-    model = Flamingo.open(REGISTRY.make("captioner", text), "cpu")
+    model = Flamingo.open(REGISTRY.make("captioner", text).settings(FlamingoSettings), "cpu")
     demos = demonstrations(str(root / "demos.jsonl"))
     model.show(demos)
     prompt = "".join(f"{PICTURE}{caption}{END}" for _, caption in demos) + f"{PICTURE}an image of a cat"
@@ -115,20 +115,20 @@ def test_equals_the_package_s_own_generation(built):
 
 
 def test_the_picture_matters(built):
-    from counterlens.plugins.captioners.flamingo_model import Flamingo
+    from counterlens.plugins.captioners.flamingo_model import Flamingo, FlamingoSettings
 
     text, pictures, _ = built
-    model = Flamingo.open(REGISTRY.make("captioner", text), "cpu")
+    model = Flamingo.open(REGISTRY.make("captioner", text).settings(FlamingoSettings), "cpu")
     seen = model._seen(pictures)
     assert (seen[0] - seen[1]).abs().max() > 1e-3
     torch.testing.assert_close(model._seen(pictures[:1]), seen[:1], atol=1e-5, rtol=1e-4)
 
 
 def test_a_failed_call_leaves_nothing_behind(built):
-    from counterlens.plugins.captioners.flamingo_model import Flamingo
+    from counterlens.plugins.captioners.flamingo_model import Flamingo, FlamingoSettings
 
     text, pictures, _ = built
-    model = Flamingo.open(REGISTRY.make("captioner", text), "cpu")
+    model = Flamingo.open(REGISTRY.make("captioner", text).settings(FlamingoSettings), "cpu")
     with pytest.raises(ValueError, match=r"max_new_tokens|must be greater"):
         model.continued(pictures[:1], ["a cat"], 1, -1)
     assert not model.model.lang_encoder._use_cached_vision_x

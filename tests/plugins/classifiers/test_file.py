@@ -93,7 +93,7 @@ def test_pickles_are_refused_with_a_command_that_converts_them(tmp_path, suffix,
     torch.save(module.state_dict(), path)
     message = refused(f"file:{path}", "convert it: python -c")
     monkeypatch.chdir(tmp_path)
-    exec(message.partition('python -c "')[2].rpartition('"')[0])
+    exec(message.partition('python -c "')[2].rpartition('"')[0], {})
     assert open_classifier("file:a.safetensors?arch=small-cnn:4").labels == ("cat", "dog")
 
 

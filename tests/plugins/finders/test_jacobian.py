@@ -84,7 +84,7 @@ def test_d3_and_d5_it_visits_the_states_of_the_sample_for_any_noise(find, invert
         seen.append(step.x.clone())
         return decoder_half(net, unet, site, step, combine)
 
-    monkeypatch.setattr(jacobian_walk, "behind", look)
+    monkeypatch.setattr(jacobian_walk, "decoder_half", look)
     _, job, _ = find(inverter=inverter)
     problem = job.problem
     own = [frame.step.x for frame in problem.frames(problem.invert(0.0))]

@@ -13,6 +13,7 @@ from counterlens.core.testing.tiny import WIDTH
 from counterlens.core.testing.tokenizers import clip_tokenizer
 from counterlens.plugins.guidance.clip_text import ClipText
 from counterlens.plugins.regularizers import distance, perceptual
+from counterlens.plugins.regularizers.regions import BACKGROUND, FOREGROUND, regional
 
 IMAGE = torch.tensor([[0.0, 0.2], [0.4, -0.6]]).expand(1, 3, 2, 2)
 NOW = torch.tensor([[0.5, 0.2], [0.0, 0.0]]).expand(1, 3, 2, 2)
@@ -29,12 +30,12 @@ def view_of(now=NOW, image=IMAGE, change=MAP):
 
 
 CASES = [
-    (distance.L1, 0.375),
-    (distance.L2, (0.25 + 0.16 + 0.36) / 4),
-    (distance.BackgroundL1, (0 + 0.5 * 0.6) / 1.5),
-    (distance.BackgroundL2, 0.5 * 0.36 / 1.5),
-    (distance.ForegroundL1, (0.5 + 0.4 + 0.5 * 0.6) / 2.5),
-    (distance.ForegroundL2, (0.25 + 0.16 + 0.5 * 0.36) / 2.5),
+    (distance.L1Penalty, 0.375),
+    (distance.L2Penalty, (0.25 + 0.16 + 0.36) / 4),
+    (regional(distance.L1Penalty, BACKGROUND), (0 + 0.5 * 0.6) / 1.5),
+    (regional(distance.L2Penalty, BACKGROUND), 0.5 * 0.36 / 1.5),
+    (regional(distance.L1Penalty, FOREGROUND), (0.5 + 0.4 + 0.5 * 0.6) / 2.5),
+    (regional(distance.L2Penalty, FOREGROUND), (0.25 + 0.16 + 0.5 * 0.36) / 2.5),
 ]
 
 
@@ -52,7 +53,10 @@ def test_latent_distances_by_hand(piece, want):
     assert float(piece(space="latent", range="unit")(view_of(), None)) == pytest.approx(twice * want, abs=1e-6)
 
 
-@pytest.mark.parametrize(("piece", "want"), [(distance.BackgroundL1, 0.3 / 4), (distance.ForegroundL2, 0.59 / 4)])
+@pytest.mark.parametrize(
+    ("piece", "want"),
+    [(regional(distance.L1Penalty, BACKGROUND), 0.3 / 4), (regional(distance.L2Penalty, FOREGROUND), 0.59 / 4)],
+)
 def test_parity_divides_by_the_whole_image(piece, want):
     assert float(piece(area="image")(view_of(), None)) == pytest.approx(want, abs=1e-6)
 
@@ -63,14 +67,14 @@ def test_a_masked_distance_does_not_depend_on_the_objects_size_c15():
     small, large = torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)
     small[..., :1, :1], large[..., :3, :] = 1, 1
     views = [view_of(off, torch.zeros_like(off), change) for change in (small, large)]
-    one, other = (float(distance.BackgroundL2()(view, None)) for view in views)
+    one, other = (float(regional(distance.L2Penalty, BACKGROUND)()(view, None)) for view in views)
     assert one == pytest.approx(other) == pytest.approx(0.04)
-    assert float(distance.BackgroundL2(area="image")(views[1], None)) < 0.3 * 0.04
+    assert float(regional(distance.L2Penalty, BACKGROUND)(area="image")(views[1], None)) < 0.3 * 0.04
 
 
 def test_a_full_or_empty_map_gives_zero_and_not_nan():
     for change in (torch.ones_like(MAP), torch.zeros_like(MAP)):
-        for piece in (distance.BackgroundL1(), distance.ForegroundL1()):
+        for piece in (regional(distance.L1Penalty, BACKGROUND)(), regional(distance.L1Penalty, FOREGROUND)()):
             assert torch.isfinite(piece(view_of(change=change), None)).all()
 
 
@@ -90,15 +94,19 @@ def lpips_by_hand(x, y):
 
 @pytest.mark.parametrize(
     ("piece", "area"),
-    [(perceptual.Lpips, "map"), (perceptual.BackgroundLpips, "map"), (perceptual.ForegroundLpips, "map"),
-     (perceptual.BackgroundLpips, "image")],
+    [(perceptual.LpipsPenalty, "map"), (regional(perceptual.LpipsPenalty, BACKGROUND), "map"),
+     (regional(perceptual.LpipsPenalty, FOREGROUND), "map"),
+     (regional(perceptual.LpipsPenalty, BACKGROUND), "image")],
 )  # fmt: skip
 def test_lpips_by_hand(piece, area):
     x, y = torch.rand(1, 3, 2, 2) - 0.5, torch.rand(1, 3, 2, 2) - 0.5
     view = view_of(x, y)
     view.scene.resources.memo["lpips", "alex", ""] = network()
-    cost, m = lpips_by_hand(x, y), MAP[0, 0] if piece is perceptual.ForegroundLpips else 1 - MAP[0, 0]
-    want = cost.mean() if piece is perceptual.Lpips else (m * cost).sum() / m.sum()
+    cost, m = (
+        lpips_by_hand(x, y),
+        MAP[0, 0] if piece is regional(perceptual.LpipsPenalty, FOREGROUND) else 1 - MAP[0, 0],
+    )
+    want = cost.mean() if piece is perceptual.LpipsPenalty else (m * cost).sum() / m.sum()
     want = (m**2 * cost).mean() if area == "image" else want  # as published: the mask enters squared
     assert float(piece(area=area)(view, None)) == pytest.approx(float(want), abs=1e-5)
 
@@ -106,7 +114,7 @@ def test_lpips_by_hand(piece, area):
 def test_lpips_without_weights_is_refused_before_anything_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(MissingError, match="give weights=PATH"):
-        perceptual.Lpips().check(())
+        perceptual.LpipsPenalty().check(())
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +147,14 @@ def clip_view(change):
     return view
 
 
-@pytest.mark.parametrize("piece", [perceptual.Clip, perceptual.BackgroundClip, perceptual.ForegroundClip])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        perceptual.ClipPenalty,
+        regional(perceptual.ClipPenalty, BACKGROUND),
+        regional(perceptual.ClipPenalty, FOREGROUND),
+    ],
+)
 def test_clip_patches_by_hand(clip_folder, piece):
     change = torch.zeros(1, 1, 16, 16)
     change[..., :8, :8] = 1.0  # the first of four patches
@@ -178,7 +193,7 @@ def test_clip_text_has_a_gradient_toward_its_text(clip_folder):
 
 def test_clip_refuses_what_is_not_there_and_texts_that_are_too_long(clip_folder, tmp_path):
     with pytest.raises(MissingError, match=r"no config.json"):
-        perceptual.Clip(checkpoint=str(tmp_path)).check(())
+        perceptual.ClipPenalty(checkpoint=str(tmp_path)).check(())
     with pytest.raises(UsageError, match="CLIP reads 77"):
         open_clip(clip_folder, "cpu").texts(["a" * 90])
     with pytest.raises(ValueError, match="give against="):

@@ -9,8 +9,8 @@ from counterlens.core.errors import UsageError
 from counterlens.core.h_space import gradients
 from counterlens.core.h_space.shifts import Shift, ShiftBank, ShiftSpace
 from counterlens.core.plugin.registry import load_registry
-from counterlens.plugins.searches.h_space import HSpace
-from counterlens.plugins.searches.h_space_climb import Climb
+from counterlens.plugins.searches.h_space import HSpaceSearch
+from counterlens.plugins.searches.h_space_climb import Climb, ClimbSettings
 
 QUICK = {"method": "h-space", "steps": 8, "model": "domain:shapes/ddpm"}
 
@@ -21,7 +21,7 @@ def bank(problem_of, tmp_path):
 
     def make(image=10, site="up.1"):
         p = problem_of(image, **QUICK)
-        climb = Climb(HSpace(), p, site)
+        climb = Climb(HSpaceSearch().settings(ClimbSettings), p, site)
         slope = gradients.target_gradient(p, climb.inversion, climb._inject([0], climb.delta))
         good = gradients.steepest(slope.gradient, slope.norms)[:, 0]
         chance = torch.randn(good.shape, generator=torch.Generator().manual_seed(0))
@@ -36,7 +36,7 @@ def bank(problem_of, tmp_path):
 
 def test_it_flips_with_nothing_prepared_and_the_least_that_it_found(problem_of):
     p = problem_of(10, 12, **QUICK)
-    found = HSpace(refine=2).run(p)
+    found = HSpaceSearch(refine=2).run(p)
     probability = p.target_of(p.score(found.x0))
     assert (probability >= p.tau).all()
     for row in range(2):
@@ -49,7 +49,7 @@ def test_it_flips_with_nothing_prepared_and_the_least_that_it_found(problem_of):
 
 def test_invariant_16_a_little_less_does_not_flip(problem_of):
     p = problem_of(12, **QUICK)
-    climb = Climb(HSpace(refine=4), p, "up.1")
+    climb = Climb(HSpaceSearch(refine=4).settings(ClimbSettings), p, "up.1")
     (row,) = climb.run()
     assert row.reached and row.short < row.strength <= 1.3 * row.short
     inject = climb._inject([0], climb.delta * (row.short / row.strength))
@@ -60,8 +60,8 @@ def test_invariant_16_a_little_less_does_not_flip(problem_of):
 
 
 def test_images_do_not_depend_on_their_neighbours(problem_of):
-    together = HSpace(refine=0, rounds=1).run(problem_of(10, 4, **QUICK))
-    alone = HSpace(refine=0, rounds=1).run(problem_of(4, **QUICK))
+    together = HSpaceSearch(refine=0, rounds=1).run(problem_of(10, 4, **QUICK))
+    alone = HSpaceSearch(refine=0, rounds=1).run(problem_of(4, **QUICK))
     assert torch.allclose(together.x0[1], alone.x0[0], atol=1e-3)
 
 
@@ -70,15 +70,15 @@ def test_a_bank_is_tried_by_prediction_in_both_senses(problem_of, bank):
     p = problem_of(12, **QUICK, directions=path)
     found = p.search.run(p)
     assert (p.target_of(p.score(found.x0)) >= p.tau).all()
-    spanned = HSpace(directions=path, use="span").run(p)
+    spanned = HSpaceSearch(directions=path, use="span").run(p)
     assert (p.target_of(p.score(spanned.x0)) >= p.tau).all()
-    only = HSpace(directions=path, use="span", rounds=1, cap=0.01, refine=0).run(p)
+    only = HSpaceSearch(directions=path, use="span", rounds=1, cap=0.01, refine=0).run(p)
     assert max(t["strength"] for t in only.tried[0]) <= 0.0101
 
 
 def test_the_cap_holds_in_every_round(problem_of):
     p = problem_of(10, 4, **QUICK)
-    found = HSpace(cap=0.02, reach=0.01, rounds=2).run(p)
+    found = HSpaceSearch(cap=0.02, reach=0.01, rounds=2).run(p)
     assert all(t["strength"] <= 0.0201 for tried in found.tried for t in tried)
     assert all(strength > 0 for strength in found.strength)  # the best try, though it does not reach
 
@@ -99,12 +99,14 @@ def test_it_composes_with_a_change_map_and_regularizers(problem_of):
 
 def test_protected_logits_are_kept(problem_of):
     p = problem_of(10, **QUICK)
-    climb = Climb(HSpace(), p, "up.1")
+    climb = Climb(HSpaceSearch().settings(ClimbSettings), p, "up.1")
     slope = gradients.target_gradient(p, climb.inversion, climb._inject([0], climb.delta), protect=(1,))
     free = gradients.disentangled(slope.gradient, slope.protected, 0.0)
     scale = float(slope.protected.norm() * slope.gradient.norm())
     assert abs(float(gradients.predicted(slope.protected[0], free))) < 1e-4 * scale
-    kept = HSpace(protect=("kiki",), ridge=0.0, rounds=1, refine=0).run(p)  # the log-odds of two classes hang together
+    kept = HSpaceSearch(protect=("kiki",), ridge=0.0, rounds=1, refine=0).run(
+        p
+    )  # the log-odds of two classes hang together
     assert max(t["p_target"] for t in kept.tried[0]) < 0.5
 
 
@@ -122,14 +124,16 @@ def test_bad_input_is_said_before_anything_is_loaded(problem_of, bank, tmp_path)
     with pytest.raises(UsageError, match="takes no directions: use --method h-space"):
         prepare(Request(images=("shapes:0",), directions="x.safetensors"), load_registry(third_party=False))
     with pytest.raises(UsageError, match=r"no activation site 'up.9'"):
-        HSpace(site="up.9").run(problem_of(10, **QUICK))
+        HSpaceSearch(site="up.9").run(problem_of(10, **QUICK))
     path = bank()
     with pytest.raises(UsageError, match="for 8 steps"):
-        HSpace(directions=path).run(problem_of(10, **{**QUICK, "steps": 6}))
-    HSpace(directions=path, resample=True, rounds=1, refine=0, tries=1).run(problem_of(10, **{**QUICK, "steps": 6}))
+        HSpaceSearch(directions=path).run(problem_of(10, **{**QUICK, "steps": 6}))
+    HSpaceSearch(directions=path, resample=True, rounds=1, refine=0, tries=1).run(
+        problem_of(10, **{**QUICK, "steps": 6})
+    )
     with pytest.raises(UsageError, match=r"at the site 'up.1', not 'up.0'"):
-        HSpace(directions=path, site="up.0").run(problem_of(10, **QUICK))
+        HSpaceSearch(directions=path, site="up.0").run(problem_of(10, **QUICK))
     with pytest.raises(UsageError, match="another U-Net"):
-        HSpace(directions=path).run(problem_of(4, **{**QUICK, "model": "domain:shapes/kandinsky22"}))
+        HSpaceSearch(directions=path).run(problem_of(4, **{**QUICK, "model": "domain:shapes/kandinsky22"}))
     with pytest.raises(ValueError, match="begin < end"):
-        HSpace(window=(0.5, 0.2))
+        HSpaceSearch(window=(0.5, 0.2))

@@ -1,0 +1,1 @@
+"""How published classifiers are read: weights of wrappers, image processors, programs."""
