@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from counterlens.core.errors import MissingError
 from counterlens.core.metrics.context import Context
 from counterlens.core.metrics.evaluate import column_table, unavailable
+from counterlens.core.utils.uri import parse_uri
 
 if TYPE_CHECKING:
     from counterlens.benchmarks.protocol.protocol import Protocol
@@ -26,12 +28,19 @@ def context(protocol: Protocol, registry: Registry, device: str = "cpu") -> Cont
         classifier_uri=protocol.classifier,
         judge_uri=protocol.judge,
         domain_name=domain,
+        data_uri="" if domain else training_part(protocol.data),
         device=device,
         seed=protocol.seed,
         weights=protocol.backbones,
         several=protocol.draws > 1,
         regions=bool(protocol.metrics),  # methods without a map have no number: such metrics are asked for by name
     )
+
+
+def training_part(uri: str) -> str:
+    """The URI of the training part of these labelled images, all of it."""
+    parts = parse_uri(uri)
+    return str(replace(parts, options={**{k: v for k, v in parts.options.items() if k != "first"}, "split": "train"}))
 
 
 def metrics(protocol: Protocol, registry: Registry) -> list[Measure]:

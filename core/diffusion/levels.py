@@ -79,6 +79,24 @@ class Level:
             return Estimate(x - self.s * out, x + self.a * out)
         raise ValueError(f"unknown prediction kind {kind!r}: use epsilon, sample, v_prediction or flow")
 
+    def before(self, x: Tensor, to: Level, out: Tensor, kind: str) -> Tensor:
+        """The state here whose deterministic step under the answer ``out`` ends in ``x`` at the cleaner ``to``.
+
+        A step is linear in state and answer: ``x = p·state + q·out``. Dividing by p is the exact inverse, whatever the
+        parametrisation: for v it is ``(x + sin(phi)·v)/cos(phi)``, with phi the angle between the levels.
+        """
+        if kind == "v_prediction":
+            p, q = to.a * self.a + to.s * self.s, to.s * self.a - to.a * self.s
+        elif kind == "sample":
+            p, q = to.s / self.s, to.a - to.s * self.a / self.s
+        elif kind == "epsilon":
+            p, q = to.a / self.a, to.s - to.a * self.s / self.a
+        elif kind == "flow":
+            p, q = 1.0, to.s - self.s
+        else:
+            raise ValueError(f"unknown prediction kind {kind!r}: use epsilon, sample, v_prediction or flow")
+        return x if p == 0 else (x - q * out) / p  # a clean ``to`` under ``sample`` says nothing of the noise
+
 
 def rows(levels: Sequence[Level], device: Any = None) -> Level:
     """A level for each row of a batch, so that different timesteps share one network call."""

@@ -82,8 +82,16 @@ class Network:
         return dict(zip(step.cond, out.chunk(n), strict=True)), learned
 
     def read(self, answer: Tensor, raw: Tensor | None, step: Step) -> Estimate:
-        """A prediction about ``step.x`` as clean image and noise."""
-        est = self.dynamics.bound(step.now.split(step.x, answer, self.dynamics.kind), step.x, step.now)
+        """A prediction as clean image and noise.
+
+        The network is asked at the noisier level. Where the walk goes towards noise (inversion), its answer is about
+        the state there, which is what the step from there to ``step.x`` began with.
+        """
+        level, x, kind = step.now, step.x, self.dynamics.kind
+        if step.backwards:
+            level = step.to
+            x = level.before(x, step.now, answer, kind)
+        est = self.dynamics.bound(level.split(x, answer, kind), x, level)
         return replace(est, spread=self.dynamics.spread(raw, step.now, step.to))
 
 

@@ -40,6 +40,11 @@ class Step:
         return noisier(self.now, self.to)
 
     @property
+    def backwards(self) -> bool:
+        """Whether the step goes towards noise; rows at levels of their own always go towards the clean image."""
+        return not isinstance(self.now.s, Tensor) and float(self.to.s) > float(self.now.s)
+
+    @property
     def progress(self) -> float:
         """0 at the first step, towards 1 at the last."""
         return self.i / self.n

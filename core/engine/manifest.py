@@ -23,6 +23,7 @@ def heading_of(prepared: Prepared) -> dict[str, Any]:
         "family": prepared.family,
         "classifier": prepared.classifier,
         "judge": prepared.judge or None,
+        "strength_unit": prepared.composition.strength_unit or None,
     }
 
 

@@ -6,12 +6,15 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from counterlens.core.engine.manifest import heading_of
+from counterlens.core.engine.plausibility import PlausibilityCheck
+from counterlens.core.engine.reconstruction import reconstructions, warnings_of
 from counterlens.core.engine.scene_builder import scene_of
 from counterlens.core.errors import CounterlensError
 from counterlens.core.images.pixels import as_saved, to_pixels
@@ -52,6 +55,11 @@ class Solver:
     strict: bool = True
     memo: dict[Any, Any] = field(default_factory=dict)
     others: Mapping[str, Classifier] = field(default_factory=dict)
+
+    @cached_property
+    def plausibility(self) -> PlausibilityCheck:
+        """What is asked how odd the pictures are; real images are read once."""
+        return PlausibilityCheck.of(self.prepared, self.judge, self.classifier, self.pipeline.size)
 
     def writer(self, run: Sink) -> Writer:
         """Where this desk's records go."""
@@ -129,12 +137,14 @@ class Solver:
         for editor in problem.editors:
             problem = editor.on_problem(problem)
         scene, found = problem.scene, problem.search.run(problem)
+        plain = reconstructions(problem)
         with torch.no_grad():
             image = as_saved(scene.picture(found.x0)).cpu() * 2 - 1
             after = self.classifier.probabilities((image / 2 + 0.5).to(self.pipeline.device)).cpu()
             alone = after  # of the decoded picture alone: what putting it over its source costs in validity
             if scene.lock is not None:
                 alone = self.classifier.probabilities(as_saved(self.pipeline.decode(found.x0))).cpu()
+        odd = self.plausibility.rows(scene, image)
         shared = (time.perf_counter() - begun) / len(todo)
         for row, one in enumerate(todo):
             if found.failures and found.failures[row]:
@@ -143,8 +153,9 @@ class Solver:
             if not torch.isfinite(image[row]).all():
                 yield one.item.digest, writer.fail(one, NOT_FINITE)
                 continue
+            notes = (*scene.items[row].notes, *warnings_of(plain[row]))
             done = Counterfactual(
-                item=scene.items[row],
+                item=replace(scene.items[row], notes=notes),
                 image=image[row],
                 before=one.before,
                 after=after[row],
@@ -158,6 +169,7 @@ class Solver:
             )
             costs = {**scene.net.meter.of(row), "peak_bytes": _peak(self.pipeline.device), "rows": rows}
             costs["seconds"] = round(shared + costs["seconds_reused"], 4)
+            costs |= {**plain[row], **odd[row]}
             if scene.lock is not None:
                 decoded = round(float(alone[row, one.target]), 6)
                 costs |= {"steps_left_out": scene.net.meter.skipped[row], "p_target_decoded": decoded}

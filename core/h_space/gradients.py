@@ -6,13 +6,13 @@ is predicted to change m by ``<g,v>`` at strength 1, and to flip it at ``gamma0 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from counterlens.core.classifiers.log_odds import log_odds
 from counterlens.core.diffusion.costs import CostMeter
 from counterlens.core.diffusion.inversion import Inversion
 from counterlens.core.diffusion.levels import Estimate
@@ -37,17 +37,6 @@ class TargetGradient:
     norms: Tensor
     x0: Tensor
     protected: Tensor | None = None
-
-
-def log_odds(logits: Tensor, target: Tensor) -> Tensor:
-    """[B]: the target's logit over those of all others together; p(target) >= tau where it is >= log(tau/(1-tau))."""
-    own = logits.gather(1, target[:, None])[:, 0]
-    return own - logits.scatter(1, target[:, None], -math.inf).logsumexp(1)
-
-
-def log_odds_at(tau: float) -> float:
-    """The log-odds at which p(target) is ``tau``."""
-    return math.log(tau / (1 - tau))
 
 
 def target_gradient(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from counterlens.core.classifiers.log_odds import log_odds
 from counterlens.core.errors import UsageError
 from counterlens.core.h_space import gradients
 from counterlens.core.h_space.injection import ActivationRecorder, AddShift, ReplaceActivation
@@ -49,7 +50,7 @@ def probe(job: FindJob, sites: Sequence[str], length: float) -> Iterator[dict[st
     inversion = problem.invert(0.0)
     with torch.no_grad():
         logits = problem.scene.resources.classifier.logits(as_saved(problem.scene.image))
-    group = Group(problem, inversion, gradients.log_odds(logits, problem.scene.target))
+    group = Group(problem, inversion, log_odds(logits, problem.scene.target))
     for k, site in enumerate(sites):
         yield _row(job, group, site, length)
         job.progress("sites", k + 1, len(sites))

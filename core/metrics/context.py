@@ -52,6 +52,7 @@ ADVICE = {
     "region": "no region is given: the data set has to say which part may change",
     "several": "needs several counterfactuals of each image: bench --draws 3",
     "weights": "weights are not given",
+    "examples": "no labelled images: give --data URI",
 }
 
 
@@ -59,6 +60,7 @@ ADVICE = {
 class Context:
     """Everything that metrics share. URIs name what is opened when a metric first asks; empty: there is none.
 
+    ``data_uri``: labelled images to compare with, those of the domain if empty.
     ``weights``: paths by name (``inception``, ``lpips-alex``, …), used where a metric's own option is empty.
     ``regions``/``several``: whether the pairs will have ``region``/``others``. ``opened``: classifiers by URI that
     are loaded already; whatever is opened joins them.
@@ -69,6 +71,7 @@ class Context:
     judge_uri: str = ""
     attributes_uri: str = ""
     domain_name: str = ""
+    data_uri: str = ""
     device: str = "cpu"
     batch: int = 32
     seed: int = 0
@@ -107,6 +110,11 @@ class Context:
         return self.catalogue.domain(self.domain_name) if self.domain_name else None
 
     @property
+    def examples_uri(self) -> str:
+        """Real images by class: the training part of the data, or of the domain; empty where there are none."""
+        return self.data_uri or (f"domain:{self.domain_name}?split=train" if self.domain_name else "")
+
+    @property
     def gives(self) -> frozenset[str]:
         """Words of capabilities.py that metrics can count on."""
         from counterlens.core.data.domain import Domain
@@ -128,6 +136,7 @@ class Context:
             "several": self.several,
             "weights": True,  # each metric looks for its own files,
             "features": True,  # and for its own extractor
+            "examples": bool(self.examples_uri),
         }
         return frozenset(word for word, there in known.items() if there)
 

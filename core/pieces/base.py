@@ -23,13 +23,17 @@ Settings = TypeVar("Settings")
 
 
 class Piece(BaseModel):
-    """Base of every piece: a ``name``, what it ``needs`` and ``gives`` (words of core/pieces/capabilities.py)."""
+    """Base of every piece: a ``name``, what it ``needs`` and ``gives`` (words of core/pieces/capabilities.py).
+
+    ``strength_unit``: what one unit of a record's ``strength`` is when this piece is what a search makes stronger.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: ClassVar[str] = ""
     name: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset()
     gives: ClassVar[frozenset[str]] = frozenset()
+    strength_unit: ClassVar[str] = ""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

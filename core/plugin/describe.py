@@ -30,6 +30,7 @@ def piece(cls: type[Piece], origin: str) -> dict[str, Any]:
         "origin": origin,
         "needs": sorted(cls.needs),
         "gives": sorted(cls.gives),
+        **({"strength_unit": cls.strength_unit} if cls.strength_unit else {}),
         **(measure(cls) if issubclass(cls, Metric) else {}),
         "options": [option(name, info) for name, info in cls.model_fields.items()],
     }

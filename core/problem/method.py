@@ -72,6 +72,12 @@ class Composition(BaseModel):
         body = (*self.editors, *self.guidance, *self.regularizers)
         return [self.inverter, self.combiner, *body, self.search]
 
+    @property
+    def strength_unit(self) -> str:
+        """What one unit of ``strength`` is in the records of this method; empty where nothing is made stronger."""
+        units = (piece.strength_unit for piece in (self.search, *self.editors, *self.guidance))
+        return next((unit for unit in units if unit), "")
+
 
 def compose(make: Make, method: Method, **changes: Any) -> Composition:
     """Make the pieces of a method.

@@ -138,7 +138,11 @@ class Combiner(Piece):
 
 
 class Search(Piece):
-    """How a method spends its evaluations; exactly one a method."""
+    """How a method spends its evaluations; exactly one a method.
+
+    A search that decides itself what a record's ``strength`` is has a ``strength_unit``; else it is that of the editor
+    or guidance that the strength multiplies.
+    """
 
     kind: ClassVar[str] = "search"
 

@@ -51,6 +51,9 @@ def probabilities_of(labels: Sequence[str], p: Tensor) -> dict[str, float]:
     return {label: round(float(value), 6) for label, value in zip(labels, p, strict=True)}
 
 
+SEEN = 8  # of 255: a change of no pixel beyond it is one that nobody sees
+
+
 UNJUDGED: Mapping[str, Any] = {"judge_flipped": None, "judge_before": None, "judge_after": None}
 
 
@@ -69,7 +72,8 @@ class ItemRecord(BaseModel):
 
     ``heading`` (see heading_of), ``judged`` and ``costs`` are written as fields of the record; what was not set is not
     written. ``p_target_*`` are probabilities of ``target``, ``l1`` the mean and ``kept_max`` the largest change in
-    [0,1] (of what a change map keeps), ``changed_area`` the share of pixels that change by more than 0.1.
+    [0,1] (of what a change map keeps), ``changed_area`` the share of pixels that change by more than 0.1;
+    ``invisible``: none changes by more than 8 of 255.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,6 +94,7 @@ class ItemRecord(BaseModel):
     judged: Mapping[str, Any]
     l1: float | None
     changed_area: float | None = None
+    invisible: bool | None = None
     kept_max: float | None = None
     strength: float | None = None
     tried: tuple[Mapping[str, Any], ...] = ()
@@ -115,6 +120,7 @@ class ItemRecord(BaseModel):
             judged=judged,
             l1=round(float(change.mean()), 6),
             changed_area=round(float((change.max(-1) > 0.1).mean()), 6),
+            invisible=bool(change.max() * 255 <= SEEN + 1e-6),
             **_kept(done, change),
             strength=done.strength,
             tried=done.tried,
@@ -171,11 +177,13 @@ def _kept(done: Counterfactual, change: np.ndarray) -> dict[str, Any]:
 
 
 def judgement(labels: Sequence[str], before: Tensor, after: Tensor, target: str) -> dict[str, Any]:
-    """What the judge says, which only reports; None where it does not know the target's name."""
+    """What the judge says, which only reports; None where it does not know the target's name, or had decided the source
+    as the target already: it cannot confirm a change that it had not missed."""
     if target not in labels:
         return dict(UNJUDGED)
+    at = list(labels).index(target)
     return {
-        "judge_flipped": int(after.argmax()) == list(labels).index(target),
+        "judge_flipped": None if int(before.argmax()) == at else int(after.argmax()) == at,
         "judge_before": probabilities_of(labels, before),
         "judge_after": probabilities_of(labels, after),
     }

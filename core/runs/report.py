@@ -107,8 +107,12 @@ def verdict(record: Record) -> tuple[str, str]:
         return ("failed", "failed") if "digest" in record else ("skipped", "not run")
     if not record.get("flipped"):
         return "stayed", "did not flip"
+    if record.get("invisible"):
+        return "doubted", "flipped, but no change can be seen"
     if record.get("judge_flipped") is False:
         return "doubted", "flipped, the judge disagrees"
+    if record.get("judge_flipped") is None and record.get("judge_before"):
+        return "doubted", "flipped, the judge had said so before"
     return "flipped", "flipped" if record.get("judge_flipped") is None else "flipped, the judge agrees"
 
 

@@ -36,6 +36,7 @@ class Arithmetic(ByExamples):
     """
 
     name: ClassVar[str] = "arithmetic"
+    strength_unit: ClassVar[str] = "distances between the class means"
     direction: SerializeAsAny[Direction] | str = Field(
         "mean-difference", description="how the classes differ", validate_default=True
     )

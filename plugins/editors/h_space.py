@@ -22,6 +22,7 @@ class HSpaceEditor(WindowOptions, Editor):
     """
 
     name: ClassVar[str] = "h-space"
+    strength_unit: ClassVar[str] = "lengths of the direction"
     needs: ClassVar[frozenset[str]] = frozenset({"mid-block"})
     pick: tuple[str, ...] = Field((), description="which of the file's directions, name or name*factor; all if empty")
     scale: float = Field(1.0, description="of the directions, at strength 1; negative goes the other way")

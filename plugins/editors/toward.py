@@ -28,6 +28,7 @@ class Toward(Editor):
     """
 
     name: ClassVar[str] = "toward"
+    strength_unit: ClassVar[str] = "the way from the source's condition to the target's"
     prompt: str = Field(
         "",
         description="target prompt; {target}, {source} and {prompt} stand for the classes and the source's prompt. "

@@ -44,6 +44,7 @@ class CounterfactualFinder(Finder):
     def _of_images(self, job: FindJob) -> ShiftBank:
         import torch
 
+        from counterlens.core.classifiers.log_odds import log_odds_at
         from counterlens.core.h_space import gradients
         from counterlens.core.h_space.shifts import Shift
 
@@ -55,7 +56,7 @@ class CounterfactualFinder(Finder):
             slope = self._slope(one, inversion, job)
             v = gradients.steepest(self._cleaned(slope, job), slope.norms)
             rise = float(gradients.predicted(slope.gradient, v))
-            gap = gradients.log_odds_at(self.tau) - float(slope.margin)
+            gap = log_odds_at(self.tau) - float(slope.margin)
             gamma = min(self.length, max(0.0, gap / max(rise, 1e-12)))
             about = {
                 "target": item.target,

@@ -78,7 +78,7 @@ class Supervised(Finder):
         """The direction of one class, from samples that are not held out, with its AUROC on those that are."""
         import torch
 
-        from counterlens.core.h_space.gradients import log_odds
+        from counterlens.core.classifiers.log_odds import log_odds
         from counterlens.core.h_space.shifts import Shift
 
         k, decided = labels.index(name), logits.argmax(1)

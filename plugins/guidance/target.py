@@ -17,6 +17,7 @@ class Target(Guidance):
     """Pull toward the target class of the explained classifier."""
 
     name: ClassVar[str] = "target"
+    strength_unit: ClassVar[str] = "gradients of the loss, times the noise level squared"
     needs: ClassVar[frozenset[str]] = frozenset({"labels", "gradient"})
     loss: Literal["cross-entropy", "margin", "confidence"] = Field(
         "cross-entropy",

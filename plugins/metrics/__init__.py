@@ -6,7 +6,9 @@ from counterlens.plugins.metrics.network import factors
 from counterlens.plugins.metrics.network.attributes import AttributeChange, CorrelationDifference, Disentanglement, Mnac
 from counterlens.plugins.metrics.network.cout import Cout
 from counterlens.plugins.metrics.network.diversity import Diversity
+from counterlens.plugins.metrics.network.flip_robustness import FlipRobustness
 from counterlens.plugins.metrics.network.lpips import Lpips
+from counterlens.plugins.metrics.network.plausibility import Plausibility, Plausible
 from counterlens.plugins.metrics.network.similarity import S3, Cosine, FaceSimilarity, FaceVerification
 from counterlens.plugins.metrics.pixels import change_map as maps
 from counterlens.plugins.metrics.pixels import distance, extent, truth
@@ -41,6 +43,7 @@ def counterlens_metrics():
         *(distance.L1, distance.L2, distance.LInf, Psnr, Ssim, Lpips),
         *(extent.ChangedArea, extent.Sparsity, extent.Components, extent.TotalVariation, Leakage, PsnrOutside),
         *(AttributeChange, Disentanglement),
+        *(Plausibility, Plausible, FlipRobustness),
         *(Cout, Mnac, CorrelationDifference, Cosine, FaceSimilarity, FaceVerification, S3, Diversity),
         *(fid.Fid, fid.SplitFid, fid.SpatialFid, neighbours.Kid, neighbours.PrecisionRecall),
         *(costs.Seconds, costs.UnetEvaluations, costs.GradientEvaluations, costs.PeakMemory),

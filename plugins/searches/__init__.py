@@ -3,6 +3,7 @@
 from counterlens.core.plugin.hookspecs import hookimpl
 from counterlens.plugins.searches.descent import Descent
 from counterlens.plugins.searches.h_space import HSpaceSearch
+from counterlens.plugins.searches.newton import Newton
 from counterlens.plugins.searches.once import Once
 from counterlens.plugins.searches.per_step import PerStep
 from counterlens.plugins.searches.sweep import Sweep
@@ -10,4 +11,4 @@ from counterlens.plugins.searches.sweep import Sweep
 
 @hookimpl
 def counterlens_searches():
-    return [Descent, HSpaceSearch, Once, PerStep, Sweep]
+    return [Descent, HSpaceSearch, Newton, Once, PerStep, Sweep]

@@ -22,6 +22,7 @@ class Descent(Search):
     """
 
     name: ClassVar[str] = "descent"
+    strength_unit: ClassVar[str] = "updates"
     needs: ClassVar[frozenset[str]] = frozenset({"trajectory", "prediction", "pull"})
     free: tuple[Literal["start", "conditions", "nulls"], ...] = Field(
         ("start", "conditions", "nulls"),

@@ -30,6 +30,7 @@ class HSpaceSearch(WindowOptions, Search):
     """
 
     name: ClassVar[str] = "h-space"
+    strength_unit: ClassVar[str] = "lengths of the activation itself"
     needs: ClassVar[frozenset[str]] = frozenset({"trajectory", "prediction", "mid-block", "labels", "gradient"})
     site: str = Field(
         "", description="where: mid.after, up.N, …; if empty that of the directions, or the middle up block"

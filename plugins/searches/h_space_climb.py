@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from counterlens.core.classifiers.log_odds import log_odds_at
 from counterlens.core.h_space import gradients
 from counterlens.core.h_space.injection import AddShift, weights_of
 
@@ -78,7 +79,7 @@ class Climb:
         self.deltas = None if bank is None else torch.stack([s.delta for s in bank.shifts]).to(self.delta)
         self.rows = [ClimbState(x0) for x0 in problem.scene.x0]
         self.reach = torch.full((len(self.rows),), how.reach, device=self.delta.device)
-        self.goal = gradients.log_odds_at(problem.tau)
+        self.goal = log_odds_at(problem.tau)
 
     def run(self) -> list[ClimbState]:
         for _ in range(self.how.rounds):

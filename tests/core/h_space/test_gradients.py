@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from counterlens.core.classifiers.log_odds import log_odds, log_odds_at
 from counterlens.core.diffusion.sites import Site
 from counterlens.core.h_space import gradients
 from counterlens.core.h_space.injection import AddShift
@@ -22,7 +23,7 @@ def margin_at(p, inversion, delta, site, clamp=False, **how):
     with torch.no_grad():
         picture = p.scene.picture(p.walk(inversion, [injected(delta, site, **how)]))
         logits = p.scene.resources.classifier.logits((picture.clamp(-1, 1) if clamp else picture) / 2 + 0.5)
-        return gradients.log_odds(logits, p.scene.target)
+        return log_odds(logits, p.scene.target)
 
 
 @pytest.mark.parametrize("site", ["mid.before", "mid.after", "up.0", "skip.0.1"])
@@ -107,19 +108,17 @@ def test_invariant_16_gamma0_is_exact_for_a_linear_decoder_and_classifier(proble
     slope = gradients.target_gradient(p, inversion, injected(zero, "mid.after"))
     v = gradients.steepest(slope.gradient, slope.norms)
     for tau in (0.5, 0.6):
-        gamma = (gradients.log_odds_at(tau) - slope.margin) / gradients.predicted(slope.gradient, v)
+        gamma = (log_odds_at(tau) - slope.margin) / gradients.predicted(slope.gradient, v)
         reached = margin_at(p, inversion, gamma.view(1, -1, 1, 1, 1) * v, "mid.after")
-        assert torch.allclose(reached, torch.full((2,), gradients.log_odds_at(tau)), atol=1e-4)
+        assert torch.allclose(reached, torch.full((2,), log_odds_at(tau)), atol=1e-4)
 
 
 def test_log_odds_say_when_a_probability_is_reached():
     logits = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
     target = torch.arange(50) % 4
     p = logits.softmax(1).gather(1, target[:, None])[:, 0]
-    assert torch.allclose(torch.sigmoid(gradients.log_odds(logits, target)), p, atol=1e-6)
-    assert gradients.log_odds_at(0.5) == 0 and torch.sigmoid(
-        torch.tensor(gradients.log_odds_at(0.9))
-    ).item() == pytest.approx(0.9)
+    assert torch.allclose(torch.sigmoid(log_odds(logits, target)), p, atol=1e-6)
+    assert log_odds_at(0.5) == 0 and torch.sigmoid(torch.tensor(log_odds_at(0.9))).item() == pytest.approx(0.9)
 
 
 def test_invariant_9_projection():

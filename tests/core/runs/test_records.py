@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from counterlens.core.problem.items import Counterfactual, Item, ScoredImage
 from counterlens.core.runs.records import UNJUDGED, UNSPENT, ItemRecord, items_csv, judgement, tries_csv
+from counterlens.core.runs.report import verdict
 
 LABELS = ("bouba", "kiki")
 HEADING = {"method": "m", "model": "d", "family": "f", "classifier": "c", "judge": None}
@@ -70,9 +71,9 @@ def test_a_field_that_no_record_has_is_refused():
 
 
 def test_the_judge_says_nothing_of_a_class_it_does_not_know():
-    p = torch.tensor([0.3, 0.7])
+    p, before = torch.tensor([0.3, 0.7]), torch.tensor([0.9, 0.1])
     assert judgement(LABELS, p, p, "zebra") == UNJUDGED
-    assert judgement(LABELS, p, p, "kiki")["judge_flipped"] is True
+    assert judgement(LABELS, before, p, "kiki")["judge_flipped"] is True
 
 
 def test_tables_hold_plain_fields_and_every_try():
@@ -80,3 +81,28 @@ def test_tables_hold_plain_fields_and_every_try():
     assert len(rows) == 2 and rows[0]["target"] == "kiki" and "probabilities_after" not in rows[0]
     (one,) = csv.DictReader(io.StringIO(tries_csv([found()])))
     assert (one["number"], one["skip"], one["strength"]) == ("0", "0.4", "2.0")
+
+
+def test_a_judge_that_had_said_the_target_before_confirms_nothing():
+    bouba, kiki = torch.tensor([0.9, 0.1]), torch.tensor([0.2, 0.8])
+    assert judgement(LABELS, bouba, kiki, "kiki")["judge_flipped"] is True
+    assert judgement(LABELS, bouba, bouba, "kiki")["judge_flipped"] is False
+    assert judgement(LABELS, kiki, kiki, "kiki")["judge_flipped"] is None
+
+
+def test_a_change_of_eight_of_255_is_invisible_and_one_of_nine_is_not():
+    assert not found()["invisible"]
+    for step, invisible in ((8, True), (9, False)):
+        image = torch.full((3, 8, 8), -1.0)
+        image[0, 0, 0] += 2 * step / 255
+        changed = Counterfactual(item(), image, torch.tensor([0.9, 0.1]), torch.tensor([0.2, 0.8]), 0, 1)
+        record = ItemRecord.of(changed, HEADING, 0.75, LABELS, UNJUDGED, UNSPENT).written()
+        assert record["invisible"] is invisible and record["flipped"]
+
+
+def test_only_a_change_that_is_seen_and_confirmed_is_green():
+    flipped = {"flipped": True, "judge_flipped": True, "judge_before": {"bouba": 0.9}}
+    assert verdict(flipped) == ("flipped", "flipped, the judge agrees")
+    assert verdict({**flipped, "invisible": True}) == ("doubted", "flipped, but no change can be seen")
+    assert verdict({**flipped, "judge_flipped": None}) == ("doubted", "flipped, the judge had said so before")
+    assert verdict({**flipped, "judge_flipped": None, "judge_before": None}) == ("flipped", "flipped")
