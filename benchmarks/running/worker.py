@@ -190,6 +190,6 @@ def heading_of(entry: Entry, protocol: Protocol) -> dict[str, Any]:
 
 def failed(entry: Entry, job: BenchImage, digest: str, protocol: Protocol, reason: str) -> dict[str, Any]:
     """The record of an item that could not even begin, or whose worker died."""
-    heading = heading_of(entry, protocol)
-    known = {"digest": digest, "image": job.name, "source": job.source, "target": job.target, "label": job.label}
-    return ItemRecord.failed(reason, heading=heading, **known).written()
+    known: dict[str, Any] = {"source": job.source, "target": job.target, "label": job.label}
+    known |= {"digest": digest, "image": job.name, "heading": heading_of(entry, protocol)}
+    return ItemRecord.failed(reason, **known).written()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,12 +21,13 @@ def pair_of(scene: Scene, row: int, per_class: int, file: str = "") -> ClassPair
     """The pair of one row: embeddings of a file, else of the scene's examples (cached on the disk)."""
     labels = scene.resources.classifier.labels
     names = (labels[int(scene.source[row])], labels[int(scene.target[row])])
-    memo, key = scene.resources.memo, ("pair", names, per_class, file)
-    if key not in memo:
+
+    def learned() -> ClassPair:
         found = _of_file(scene, file) if file else _of_examples(scene, names, per_class)
         source, target = (found.of(name)[:per_class] for name in names)
-        memo[key] = ClassPair(source, target, names, scene.resources.pipeline)
-    return memo[key]
+        return ClassPair(source, target, names, scene.resources.pipeline)
+
+    return scene.resources.memo.once(("pair", names, per_class, file), learned)
 
 
 def step_of(scene: Scene, direction: Any, unit: Tensor, per_class: int, file: str = "") -> Tensor:
@@ -36,10 +38,8 @@ def step_of(scene: Scene, direction: Any, unit: Tensor, per_class: int, file: st
     pairs = [pair_of(scene, row, per_class, file) for row in range(len(scene))]
     for names in dict.fromkeys(pair.names for pair in pairs):
         rows = [row for row, pair in enumerate(pairs) if pair.names == names]
-        key = ("move", direction, names, per_class, file)
-        if key not in memo:
-            memo[key] = direction.fit(pairs[rows[0]])
-        steps[rows] = memo[key](unit[rows])
+        move = memo.once(("move", direction, names, per_class, file), partial(direction.fit, pairs[rows[0]]))
+        steps[rows] = move(unit[rows])
     return steps
 
 

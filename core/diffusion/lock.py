@@ -173,7 +173,7 @@ class Lock:
         path = inversion.path if self.reference == "inversion" else None
         start = self.start(grid)
         if self.margin is not None and start < len(grid) - 1:
-            net = Window(**{**vars(net), "boxes": tuple(self.boxes()), "behind": self.x0})
+            net = net.as_(Window, boxes=tuple(self.boxes()), behind=self.x0)
         null = inversion.null if cond is not None and "null" in cond else None
         held = Held(self, net, inversion.x, start, eps, path, cond, combine, null)
         return held if start == 0 or start >= len(grid) - 1 else replace(held, x=held.state(start, grid[start], None))

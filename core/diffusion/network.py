@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from counterlens.core.diffusion.step import Combine, Step
 
 
+Kind = TypeVar("Kind", bound="Network")
 Predict = Callable[[Tensor, Tensor, Tensor, Mapping[str, Tensor]], Tensor]
 
 
@@ -44,6 +45,10 @@ class Network:
     dtype: torch.dtype = torch.float32
     meter: CostMeter = field(default_factory=CostMeter)
     checkpointed: bool = False
+
+    def as_(self, kind: type[Kind], **fields: Any) -> Kind:
+        """The same network as another kind of Network, with that kind's own fields or others of these."""
+        return kind(**{**{name: getattr(self, name) for name in Network.__dataclass_fields__}, **fields})
 
     def estimate(self, step: Step, editors: Sequence[Any], combine: Combine, without: Any = None) -> Estimate:
         """Ask the network about ``step.x`` under every branch, with the editors' hooks in place for this call."""

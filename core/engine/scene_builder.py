@@ -19,6 +19,7 @@ from counterlens.core.images.pixels import as_saved, to_tensor
 from counterlens.core.problem.items import Item, ScoredImage
 from counterlens.core.problem.scene import Resources, Scene
 from counterlens.core.utils.digest import digest, image_digest
+from counterlens.core.utils.once import Once
 
 if TYPE_CHECKING:
     from counterlens.core.classifiers.classifier import Classifier
@@ -176,7 +177,7 @@ def scene_of(
     prepared: Prepared,
     pipeline: Pipeline,
     classifier: Classifier,
-    memo: dict[Any, Any] | None = None,
+    memo: Once | None = None,
     others: Mapping[str, Classifier] | None = None,
 ) -> Scene:
     """A scene of these images, encoded and conditioned, with a fresh network and meter."""
@@ -202,7 +203,7 @@ def scene_of(
         grid=pipeline.grid(method.steps),
         net=pipeline.network(),
         resources=Resources(
-            pipeline, classifier, options, prepared.examples, {} if memo is None else memo, others or {}
+            pipeline, classifier, options, prepared.examples, Once() if memo is None else memo, others or {}
         ),
         strength=torch.ones(len(ready), device=device),
         change_map=torch.stack(maps).to(device) if maps else None,

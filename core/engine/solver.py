@@ -18,9 +18,11 @@ from counterlens.core.engine.reconstruction import reconstructions, warnings_of
 from counterlens.core.engine.scene_builder import scene_of
 from counterlens.core.errors import CounterlensError
 from counterlens.core.images.pixels import as_saved, to_pixels
+from counterlens.core.problem.inversion_ledger import InversionLedger
 from counterlens.core.problem.items import Counterfactual, Try
 from counterlens.core.problem.problem import Problem
 from counterlens.core.runs.writer import Writer
+from counterlens.core.utils.once import Once
 
 if TYPE_CHECKING:
     from counterlens.core.classifiers.classifier import Classifier
@@ -53,7 +55,7 @@ class Solver:
     progress: Progress
     store: Inversions | None = None
     strict: bool = True
-    memo: dict[Any, Any] = field(default_factory=dict)
+    memo: Once = field(default_factory=Once)
     others: Mapping[str, Classifier] = field(default_factory=dict)
 
     @cached_property
@@ -206,7 +208,7 @@ class Solver:
             search=method.search,
             tau=method.method.tau,
             batch=rows,
-            store=self.store,
+            inversions=InversionLedger(self.store),
             keep=bool({"tries", "strips"} & set(self.prepared.request.save)),
             tick=lambda i, n: self.progress(method.method.name, done * n + i * len(scene), total * n),
         )

@@ -16,6 +16,7 @@ from counterlens.core.h_space.shifts import ShiftBank, ShiftSpace
 from counterlens.core.images.fit import Picture, fit
 from counterlens.core.images.pixels import as_saved, to_tensor
 from counterlens.core.models.model_options import ModelOptions
+from counterlens.core.utils.once import Once
 
 if TYPE_CHECKING:
     from counterlens.core.classifiers.classifier import Classifier
@@ -75,7 +76,7 @@ class FindJob:
     problem: Problem | None = None
     progress: Progress = _silent
     notice: Notice = _silent
-    memo: dict[Any, Any] = field(default_factory=dict, repr=False)
+    memo: Once = field(default_factory=Once, repr=False)
 
     @property
     def explained(self) -> Classifier:
@@ -133,9 +134,7 @@ class FindJob:
         grey = torch.zeros(len(numbers), 3, *self.pipeline.size)
         if not self.pipeline.encoder:
             return grey
-        if "pictures" not in self.memo:
-            self.memo["pictures"] = self.pictures()
-        pictures = self.memo["pictures"]
+        pictures = self.memo.once("pictures", self.pictures)
         return torch.stack([pictures[n % len(pictures)][1] for n in numbers])
 
     def _scene(self, image: Tensor, numbers: Sequence[int]) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from counterlens.core.classifiers.features import ROLES, SPATIAL, Features, penultimate, spatial
 from counterlens.core.errors import PlanError, unknown
+from counterlens.core.utils.once import Made, Once
 from counterlens.core.utils.uri import parse_uri
 
 if TYPE_CHECKING:
@@ -79,8 +80,7 @@ class Context:
     regions: bool = False
     several: bool = False
     opened: dict[str, Classifier] = field(default_factory=dict)
-    extractors: dict[str, Features] = field(default_factory=dict)
-    kept: dict[Any, Any] = field(default_factory=dict)  # whatever a metric wants to load once
+    kept: Once = field(default_factory=Once)  # extractors, and whatever else a metric wants to load once
 
     @property
     def classifier(self) -> Classifier:
@@ -98,7 +98,6 @@ class Context:
         return self.open("attributes", self.attributes_uri)
 
     def open(self, word: str, uri: str) -> Classifier:
-
         if not uri:
             raise PlanError(ADVICE[word])
         if uri not in self.opened:
@@ -146,19 +145,13 @@ class Context:
 
     def features(self, uri: str) -> Features:
         """A feature extractor (core/classifiers/features.py), opened once."""
-        from counterlens.core.metrics.context import open_features
-
-        if uri not in self.extractors:
-            self.extractors[uri] = open_features(uri, self)
-        return self.extractors[uri]
+        return self.once(("features", uri), lambda: open_features(uri, self))
 
     def path(self, given: str, name: str) -> Path | None:
         """The weights' path: a metric's own option, else ``weights[name]``; None when neither was given."""
         text = given or self.weights.get(name, "")
         return Path(text).expanduser() if text else None
 
-    def once(self, key: Any, make: Any) -> Any:
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """``make()``, called once for a key."""
-        if key not in self.kept:
-            self.kept[key] = make()
-        return self.kept[key]
+        return self.kept.once(key, make)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from counterlens.core.errors import MissingError, UsageError
 from counterlens.core.models.loading import quiet
+from counterlens.core.utils.once import Once
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +67,9 @@ def check_clip(folder: str) -> None:
         raise MissingError(f"CLIP checkpoint {folder}: there is no config.json; give the folder of a CLIP model")
 
 
-def opened(folder: str, memo: dict[Any, Any], device: str) -> Clip:
+def opened(folder: str, memo: Once, device: str) -> Clip:
     """The model of a folder, opened once a run; UsageError when it is something else."""
-    if (key := ("clip", folder, device)) not in memo:
-        memo[key] = open_clip(Path(folder).expanduser(), device)
-    return memo[key]
+    return memo.once(("clip", folder, device), lambda: open_clip(Path(folder).expanduser(), device))
 
 
 def open_clip(folder: Path, device: str) -> Clip:

@@ -109,7 +109,7 @@ class Inverter(Piece):
 
     kind: ClassVar[str] = "inverter"
     gives: ClassVar[frozenset[str]] = frozenset({"trajectory"})
-    nested: ClassVar[bool] = False  # whether a later start is part of an earlier one (``problem.kept_steps``)
+    nested: ClassVar[bool] = False  # whether a later start is part of an earlier one (``problem.inversions.steps``)
     skip: float = Field(
         0.0, description="share of the trajectory left out, from its noisy end: 0 starts at pure noise", ge=0, lt=1
     )

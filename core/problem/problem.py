@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -10,15 +9,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from counterlens.core.diffusion.inversion import NullConditions, joined
+from counterlens.core.diffusion.inversion import NullConditions
 from counterlens.core.diffusion.loop import denoise
 from counterlens.core.images.pixels import as_saved
+from counterlens.core.problem.inversion_ledger import InversionLedger
+from counterlens.core.utils.once import Once
 
 if TYPE_CHECKING:
     from counterlens.core.diffusion.inversion import Inversion
     from counterlens.core.diffusion.loop import Frame
     from counterlens.core.diffusion.step import Step
-    from counterlens.core.problem.inversion_cache import Inversions, Inverts
+    from counterlens.core.problem.inversion_cache import Inverts
     from counterlens.core.problem.scene import Scene
     from counterlens.core.problem.view import View
 
@@ -64,11 +65,8 @@ class Problem:
     search: Any = None  # a Search of method_pieces.py
     tau: float = 0.9
     batch: int = 16
-    kept: dict[tuple[float | None, int], Inversion] = field(default_factory=dict, repr=False)
-    kept_steps: dict[Any, Tensor] = field(default_factory=dict, repr=False)  # of inversions whose starts share steps
-    paid: dict[int, int] = field(default_factory=dict, repr=False)  # evaluations of a row's longest such inversion
-    traced: dict[Any, Any] = field(default_factory=dict, repr=False)  # what editors recorded of a row's own trajectory
-    store: Inversions | None = field(default=None, repr=False)
+    inversions: InversionLedger = field(default_factory=InversionLedger, repr=False)
+    traced: Once = field(default_factory=Once, repr=False)  # what editors recorded of a row's own trajectory
     keep: bool = False  # whether the ends of all tries are kept, to be shown
     tick: Callable[[int, int], None] = field(default=lambda done, total: None, repr=False)
 
@@ -85,76 +83,7 @@ class Problem:
 
     def invert(self, skip: float | None = None) -> Inversion:
         """The inverter's start for every row; each image is inverted once at a skip, whoever asks again."""
-        rows = self.scene.rows
-        new = [rows.index(row) for row in dict.fromkeys(rows) if (skip, row) not in self.kept]
-        if new and self.store is not None and self.store.together:
-            self.take(new).stored_together(skip, self.store)
-        elif new and self.store is not None:
-            self.kept.update({(skip, rows[at]): self.take([at]).stored(skip, self.store) for at in new})
-        elif new:
-            made = self.inverter.invert(self.take(new), skip)
-            self.kept.update({(skip, rows[at]): made.take([k]) for k, at in enumerate(new)})
-        inversion = joined([self.kept[skip, row] for row in rows])
-        if inversion.psnr is not None:
-            self.scene.net.meter.psnr.update(zip(rows, inversion.psnr.tolist(), strict=True))
-        return inversion
-
-    def stored_together(self, skip: float | None, store: Inversions) -> None:
-        """Inversions found, the others made in one batch; kept each for itself, with its share of the costs."""
-        rows, missing = self.scene.rows, []
-        for at, row in enumerate(rows):
-            one = self.take([at])
-            if found := store.get(store.key(one.scene, self.inverter, self.combiner, skip, self.batch), one.scene):
-                self.kept[skip, row], costs = found
-                self._charge(row, costs)
-            else:
-                missing.append(at)
-        if not missing:
-            return
-        part, meter, begun = self.take(missing), self.scene.net.meter, time.perf_counter()
-        before = {row: (meter.forward[row], meter.gradient[row]) for row in part.scene.rows}
-        made = self.inverter.invert(part, skip)
-        seconds = (time.perf_counter() - begun) / len(missing)
-        for k, row in enumerate(part.scene.rows):
-            one, inversion = part.take([k]), made.take([k])
-            spent = {"forward": meter.forward[row] - before[row][0], "gradient": meter.gradient[row] - before[row][1]}
-            key = store.key(one.scene, self.inverter, self.combiner, skip, self.batch)
-            store.put(key, inversion, one.scene, {**spent, "seconds": seconds})
-            self.kept[skip, row] = inversion
-
-    def _charge(self, row: int, costs: Mapping[str, float]) -> None:
-        """Count an inversion that was found as if it had been made, and what it spared."""
-        meter, due = self.scene.net.meter, self._due(row, int(costs["forward"]))
-        for count in (meter.forward, meter.reused):
-            count[row] += due
-        meter.gradient[row] += int(costs["gradient"])
-        meter.spared[row] = meter.spared.get(row, 0.0) + costs["seconds"]
-
-    def stored(self, skip: float | None, store: Inversions) -> Inversion:
-        """The inversion of a scene of one row, found or made and kept.
-
-        What is kept is made alone: its last bits must not depend on who asked for it first, and with whom. It counts
-        as it would without the store, where starts may share their steps.
-        """
-        scene, meter, (row,) = self.scene, self.scene.net.meter, self.scene.rows
-        key = store.key(scene, self.inverter, self.combiner, skip, self.batch)
-        if found := store.get(key, scene):
-            inversion, costs = found
-            self._charge(row, costs)
-            return inversion
-        before, begun = (meter.forward[row], meter.gradient[row]), time.perf_counter()
-        inversion = self.inverter.invert(self.with_(kept_steps={}), skip)
-        spent = {"forward": meter.forward[row] - before[0], "gradient": meter.gradient[row] - before[1]}
-        store.put(key, inversion, scene, {**spent, "seconds": time.perf_counter() - begun})
-        meter.forward[row] = before[0] + self._due(row, spent["forward"])
-        return inversion
-
-    def _due(self, row: int, forward: int) -> int:
-        """What an inversion of ``forward`` evaluations adds, when the steps of a longer one serve it too."""
-        if not self.inverter.nested:
-            return forward
-        already, self.paid[row] = self.paid.get(row, 0), max(self.paid.get(row, 0), forward)
-        return max(0, forward - already)
+        return self.inversions.invert(self, skip)
 
     @property
     def mixes(self) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from counterlens.core.diffusion.lock import Lock
 from counterlens.core.images.map_ops import feathered, reduced
+from counterlens.core.utils.once import Once
 
 if TYPE_CHECKING:
     from counterlens.core.classifiers.classifier import Classifier
@@ -132,5 +133,5 @@ class Resources:
     classifier: Classifier
     options: Mapping[str, Any] = field(default_factory=dict)
     examples: Dataset | None = None
-    memo: dict[Any, Any] = field(default_factory=dict)
+    memo: Once = field(default_factory=Once)
     others: Mapping[str, Classifier] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from counterlens.core.diffusion.loop import Frame
 from counterlens.core.errors import UsageError
 from counterlens.core.problem.view import View
 from counterlens.core.search.guidance_step import total
-from counterlens.core.search.shortcut_gradient import AnswerRecorder, AnswerReplay, like, products
+from counterlens.core.search.shortcut_gradient import AnswerRecorder, AnswerReplay, products
 
 if TYPE_CHECKING:
     from counterlens.core.diffusion.inversion import Inversion
@@ -67,7 +67,7 @@ def by_shortcut(
     final: bool,
 ) -> Ends:
     """The gradient through the linear recursion alone, and every question's own; see shortcut_gradient.py."""
-    recorder = like(AnswerRecorder, problem.scene.net)
+    recorder = problem.scene.net.as_(AnswerRecorder)
     with torch.no_grad():
         frames = list(_on(problem, recorder).frames(inversion, [moved]))
     if final:
@@ -75,7 +75,7 @@ def by_shortcut(
     if len(recorder.asked) != len(frames):
         raise UsageError("gradient=shortcut needs one question a step: an editor asks the network itself; use full")
     answers = [(answer.requires_grad_(), raw) for answer, raw in recorder.answers]
-    reader = like(AnswerReplay, problem.scene.net, answers=answers, meter=CostMeter())  # reading is not asking
+    reader = problem.scene.net.as_(AnswerReplay, answers=answers, meter=CostMeter())  # reading is not asking
     with torch.enable_grad():
         frames = list(_on(problem, reader).frames(inversion, [replace(moved)]))  # a walk begins anew
         ends = objective(problem, inversion, frames[-how.last :], how, number, True)

@@ -48,11 +48,6 @@ class AnswerReplay(Network):
         return self.answers[self.at[0] - 1]
 
 
-def like(kind: type[Network], net: Network, **fields: Any) -> Any:
-    """A network of another kind with the same parts."""
-    return kind(**{**{name: getattr(net, name) for name in Network.__dataclass_fields__}, **fields})
-
-
 def products(
     net: Network,
     asked: Sequence[Step],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -63,10 +64,9 @@ class HSpaceEditor(WindowOptions, Editor):
         """The file's directions, fit for this pipeline and trajectory; read once a run."""
         from counterlens.core.h_space.shifts import load_shifts
 
-        memo, key = scene.resources.memo, ("bank", self.directions, self.resample, len(scene.grid))
-        if key not in memo:
-            memo[key] = load_shifts(self.directions).check(scene.resources.pipeline, scene.grid, resample=self.resample)
-        return memo[key]
+        resources, key = scene.resources, ("bank", self.directions, self.resample, len(scene.grid))
+        bank = partial(load_shifts, self.directions)
+        return resources.memo.once(key, lambda: bank().check(resources.pipeline, scene.grid, resample=self.resample))
 
     def _picked(self, bank: ShiftBank) -> list[tuple[str, float]]:
         """(name, factor) of the directions to be added up; UsageError for one that is not there."""

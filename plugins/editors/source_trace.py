@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def traces_of(problem: Problem, inversion: Inversion, who: Hashable, sites: Site
     new = [keys.index(key) for key in dict.fromkeys(keys) if key not in problem.traced]
     if new:
         plain = replace(problem.take(new), editors=())
-        net = Network(**{one.name: getattr(plain.scene.net, one.name) for one in fields(Network)})  # its own questions
-        plain = plain.with_(scene=replace(plain.scene, lock=None, net=replace(net, checkpointed=False)))
+        net = plain.scene.net.as_(Network, checkpointed=False)  # its own questions
+        plain = plain.with_(scene=replace(plain.scene, lock=None, net=net))
         traces = [Trace() for _ in new]
         branch = list(problem.scene.cond)[-1]
 

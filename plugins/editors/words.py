@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -44,10 +45,7 @@ class Words(Editor):
 
         labels, memo = scene.resources.classifier.labels, scene.resources.memo
         names = [labels[int(k)] for k in classes]
-        for name in dict.fromkeys(names):
-            if (key := ("words", self, name)) not in memo:
-                memo[key] = self._prompt(scene, name)
-        return torch.cat([memo["words", self, name] for name in names])
+        return torch.cat([memo.once(("words", self, name), partial(self._prompt, scene, name)) for name in names])
 
     def _prompt(self, scene: Scene, name: str) -> Tensor:
         import torch

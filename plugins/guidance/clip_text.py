@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from counterlens.core.data.source_image import SourceImage
     from counterlens.core.diffusion.step import Step
+    from counterlens.core.models.clip import Clip
     from counterlens.core.problem.scene import Scene
     from counterlens.core.problem.view import View
 
@@ -63,14 +65,13 @@ class ClipText(Guidance):
         assert against is not None
         return (self.factor * (e * against).sum(1) - own).exp().log1p()
 
-    def _texts(self, scene: Scene, clip: object, template: str) -> Tensor:
+    def _texts(self, scene: Scene, clip: Clip, template: str) -> Tensor:
         """[B,D]; each text is encoded once a run."""
         import torch
 
         labels, memo = scene.resources.classifier.labels, scene.resources.memo
         pairs = zip(scene.source.tolist(), scene.target.tolist(), strict=True)
         texts = [template.format(source=labels[s], target=labels[t]) for s, t in pairs]
-        for text in dict.fromkeys(texts):
-            if (key := ("clip-text", self.checkpoint, text)) not in memo:
-                memo[key] = clip.texts([text])  # type: ignore[attr-defined]
-        return torch.cat([memo["clip-text", self.checkpoint, text] for text in texts])
+        return torch.cat(
+            [memo.once(("clip-text", self.checkpoint, text), partial(clip.texts, [text])) for text in texts]
+        )

@@ -62,7 +62,7 @@ class EditFriendly(Inverter):
         from counterlens.core.problem.inversion_tools import means
 
         branch = {"editing": "", "source": list(problem.scene.cond)[-1], "null": "null"}[self.under]
-        rows, size, kept = problem.scene.rows, max(1, problem.batch), problem.kept_steps
+        rows, size, kept = problem.scene.rows, max(1, problem.batch), problem.inversions.steps
         wanted = [(i, row) for i in range(start, len(churn)) for row in range(len(rows))]
         new = [(i, row) for i, row in wanted if (self, i, rows[row]) not in kept]
         for k in range(0, len(new), size):

@@ -10,6 +10,7 @@ from counterlens.core.problem.method_pieces import Regularizer
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from counterlens.core.classifiers.features import Features
     from counterlens.core.diffusion.step import Step
     from counterlens.core.problem.view import View
 
@@ -37,7 +38,7 @@ class Identity(Regularizer):
         from counterlens.core.metrics.context import Context, open_features
         from counterlens.core.plugin.registry import load_registry
 
-        memo, key = view.scene.resources.memo, ("identity", self.features)
-        if key not in memo:
-            memo[key] = open_features(self.features, Context(load_registry(), device=str(view.x0.device)))
-        return memo[key].extract
+        def opened() -> Features:
+            return open_features(self.features, Context(load_registry(), device=str(view.x0.device)))
+
+        return view.scene.resources.memo.once(("identity", self.features), opened).extract

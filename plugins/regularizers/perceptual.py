@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -37,11 +38,9 @@ class LpipsPenalty(Regional):
     def __call__(self, view: View, step: Step) -> Tensor:
         from counterlens.core.models.lpips import open_lpips
 
-        scene, memo = view.scene, view.scene.resources.memo
-        key = ("lpips", self.net, self.weights)
-        if key not in memo:
-            memo[key] = open_lpips(self.net, self._path(), str(view.x0.device))
-        return memo[key](view.shown, scene.image / 2 + 0.5, lambda cost: self._layer(view, cost))
+        opened = partial(open_lpips, self.net, self._path(), str(view.x0.device))
+        lpips = view.scene.resources.memo.once(("lpips", self.net, self.weights), opened)
+        return lpips(view.shown, view.scene.image / 2 + 0.5, lambda cost: self._layer(view, cost))
 
     def _layer(self, view: View, cost: Tensor) -> Tensor:
         """A layer's map as one number. As published, the mask enters squared, and the whole layer's area divides."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from counterlens.core.errors import UsageError
+from counterlens.core.problem.inversion_ledger import InversionLedger
 from counterlens.core.problem.scene import locked
 from counterlens.core.problem.view import View
 from counterlens.core.search.descent import evaluate, factor
@@ -222,7 +223,7 @@ def test_an_image_whose_gradient_is_not_finite_fails_alone_with_its_iteration(pr
     broken = p.scene.x0.clone()
     broken[0] = float("nan")
     whole = p.search.run(p)
-    p = p.with_(scene=replace(p.scene, x0=broken), kept={})
+    p = p.with_(scene=replace(p.scene, x0=broken), inversions=InversionLedger())
     found = p.search.run(p)
     assert "not finite at iteration 0" in found.failures[0] and found.failures[1] == ""
     assert torch.allclose(found.x0[1], whole.x0[1], atol=1e-5)

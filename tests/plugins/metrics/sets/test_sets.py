@@ -37,7 +37,7 @@ def pictures(count, seed, bright=1.0, prefix=""):
 @pytest.fixture
 def context(registry):
     context = Context(registry)
-    context.extractors["test"] = Features("test", Projection())
+    context.kept["features", "test"] = Features("test", Projection())
     return context
 
 
