@@ -66,7 +66,9 @@ def write_preview(out: Path, problem: Problem) -> None:
     for editor in problem.editors:
         problem = editor.on_problem(problem)
     figure, axes = _axes(1, 4)
-    _show(axes[0][0], (problem.scene.image[0] / 2 + 0.5).clamp(0, 1), "source")
+    from counterlens.core.images.pixels import unit
+
+    _show(axes[0][0], unit(problem.scene.image[0]).clamp(0, 1), "source")
     _map_panels(figure, axes[0][1:], problem)
     _save(figure, out)
 
@@ -95,12 +97,13 @@ def _with_map(problem: Problem, change: Tensor) -> Problem:
 
 
 def _map_panels(figure: Any, axes: Any, problem: Problem) -> None:
+    from counterlens.core.images.pixels import unit
     from counterlens.core.workflows.strength_fan import released
 
     scene = problem.scene
     assert scene.lock is not None and scene.change_map is not None
     change = scene.change_map[0].cpu()
-    grey = (scene.image[0].cpu() / 2 + 0.5).clamp(0, 1).mean(0, keepdim=True).expand(3, -1, -1) * 0.5 + 0.25
+    grey = unit(scene.image[0].cpu()).clamp(0, 1).mean(0, keepdim=True).expand(3, -1, -1) * 0.5 + 0.25
     red = grey.new_tensor([0.9, 0.1, 0.1]).view(3, 1, 1)
     _show(axes[0], grey * (1 - 0.8 * change) + red * 0.8 * change, "may change (red)")
     _show(axes[1], change.expand(3, -1, -1), f"map, {100 * (change > 0).float().mean():.0f} % of the picture")

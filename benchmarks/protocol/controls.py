@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from counterlens.core.classifiers.classifier import Classifier
+from counterlens.core.images.pixels import rounded, to_unit_tensor
 
 PGD_STEPS = 20
 LEAST_RADIUS, MOST_RADIUS, BISECTIONS = 0.002, 1.0, 4  # root mean square of the change
@@ -41,7 +42,7 @@ class ControlInputs:
         found = self.real()
         if self.targets[row] not in found:
             raise RuntimeError(f"no training image of class {self.targets[row]!r} among the first of the gallery")
-        pictures = torch.from_numpy(np.ascontiguousarray(found[self.targets[row]])).permute(0, 3, 1, 2).float() / 255
+        pictures = to_unit_tensor(found[self.targets[row]])
         if pictures.shape[1:] != self.images.shape[1:]:
             raise RuntimeError("real images have another size than the sources: give the protocol a size")
         return pictures
@@ -136,7 +137,7 @@ def _attack(classifier: Classifier, x: Tensor, target: Tensor, radius: Tensor) -
         (g,) = torch.autograd.grad(loss, moved)
         delta = delta - 2.5 * radius / PGD_STEPS * g.cpu() / _rms(g.cpu())
         delta = delta * (radius / _rms(delta)).clamp_max(1)
-    return ((x + delta).clamp(0, 1) * 255).round() / 255
+    return rounded(x + delta)
 
 
 def _rms(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from counterlens.core.data.domain import Domain, Sample
 from counterlens.core.data.source_image import SourceImage
 from counterlens.core.errors import UsageError, unknown
 from counterlens.core.images.fit import Picture, fit
-from counterlens.core.images.pixels import to_tensor
+from counterlens.core.images.pixels import to_tensor, unit
 from counterlens.core.utils.digest import image_digest
 from counterlens.core.utils.uri import Uri, parse_uri
 
@@ -168,7 +168,7 @@ def _decided(sample: Any, protocol: Protocol, classifier: Classifier) -> tuple[s
     import torch
 
     pixels = sized(Picture(sample.pixels), protocol).pixels
-    image = (to_tensor(pixels)[None] / 2 + 0.5).to(classifier.device)
+    image = unit(to_tensor(pixels)[None]).to(classifier.device)
     with torch.no_grad():
         first, second = classifier.probabilities(image)[0].argsort(descending=True)[:2].tolist()
     return classifier.contract.labels[first], classifier.contract.labels[second]

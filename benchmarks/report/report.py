@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from counterlens.benchmarks.report import table
 from counterlens.benchmarks.stats import pareto
-from counterlens.core.runs.report import number, render, verdict
+from counterlens.core.runs.report import difference, number, render, verdict
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL import Image
 
     from counterlens.benchmarks.protocol.bench import Bench
@@ -187,23 +186,7 @@ def _gallery_cell(
     if before is None or after is None:
         return cell
     uri, css = shrink(after)
-    return {**cell, "uri": uri, "css": css, "difference": shrink(_difference(before, after), exact=False)[0]}
-
-
-def _difference(before: Image.Image, after: Image.Image) -> Image.Image:
-    """Signed, its largest value at full scale, grey is no change."""
-    import numpy as np
-    from PIL import Image
-
-    change = _array(after) - _array(before)
-    most = float(np.abs(change).max())
-    return Image.fromarray((127.5 + change * (127.5 / most if most else 1.0)).round().astype(np.uint8))
-
-
-def _array(image: Image.Image) -> np.ndarray:
-    import numpy as np
-
-    return np.asarray(image, dtype=np.float32)
+    return {**cell, "uri": uri, "css": css, "difference": shrink(difference(before, after)[0], exact=False)[0]}
 
 
 def _open(bench: Bench, record: Record, name: str) -> Image.Image | None:

@@ -19,7 +19,7 @@ from counterlens.benchmarks.protocol.protocol import Protocol
 from counterlens.core.engine.scene_builder import seed_of
 from counterlens.core.engine.session import Session
 from counterlens.core.errors import CounterlensError
-from counterlens.core.images.pixels import as_saved, to_tensor
+from counterlens.core.images.pixels import as_saved, signed, to_tensor, unit
 from counterlens.core.problem.items import Counterfactual, Item, ScoredImage
 from counterlens.core.runs.records import UNSPENT, ItemRecord
 from counterlens.core.runs.writer import Writer
@@ -129,14 +129,14 @@ class Worker:
             sizes = [task.sizes[k] for k in digests.values()] if task.sizes else None
             stage = ControlInputs(
                 classifier,
-                torch.stack([one.image for one in ready]) / 2 + 0.5,
+                unit(torch.stack([one.image for one in ready])),
                 tuple(one.item.target for one in ready),
                 tuple(seed_of(one.item, self.protocol.seed) for one in ready),
                 lambda: self._gallery,
                 None if sizes is None else torch.tensor(sizes),
             )
             images, gradients = CONTROLS[entry.name].make(stage)
-            images = as_saved(images * 2 - 1) * 2 - 1
+            images = signed(as_saved(signed(images)))
             after = _probabilities(classifier, images)
             seconds = round((time.perf_counter() - begun) / len(ready), 4)
             heading = heading_of(entry, self.protocol)

@@ -142,13 +142,14 @@ def _trajectory(device: str, steps: int) -> tuple[Any, Any, list[Any]]:
 
     from counterlens.core.diffusion.loop import denoise
     from counterlens.core.diffusion.step import only
+    from counterlens.core.images.pixels import to_tensor
     from counterlens.core.models.pool import Key
     from counterlens.core.plugin.registry import load_registry
 
     registry = load_registry()
     domain = registry.domain("shapes")
     pipeline = registry.family("ddpm").load(Key(str(domain.models()["ddpm"]), device=device))
-    pixels = torch.from_numpy(domain.sample(0).pixels).permute(2, 0, 1)[None].float().to(device) / 127.5 - 1
+    pixels = to_tensor(domain.sample(0).pixels)[None].to(device)
     net, grid = pipeline.network(), pipeline.grid(steps)
     with torch.no_grad():
         x0 = pipeline.encode(pixels)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from counterlens.benchmarks.protocol.data import asked_of, open_data
 from counterlens.benchmarks.protocol.metrics import context, metrics
 from counterlens.benchmarks.stats import estimates
+from counterlens.core.images.pixels import to_unit_tensor
 from counterlens.core.metrics.evaluate import column_table, evaluate
 from counterlens.core.metrics.metric import CounterfactualPair
 
@@ -47,7 +48,7 @@ def measured(
     chosen, about = metrics(protocol, registry), context(protocol, registry, device)
     known = column_table(chosen, about)
     data = open_data(protocol.data, registry)
-    sources = [_tensor(asked_of(data, job, protocol).picture.pixels) for job in jobs]
+    sources = [to_unit_tensor(asked_of(data, job, protocol).picture.pixels) for job in jobs]
     known_of = _known if any(metric.wanted() & {"truth", "factors"} for metric in chosen) else _nothing
     extras = [known_of(data, job) for job in jobs]
     values, sets, draws = {}, [], draws or {}
@@ -107,7 +108,7 @@ def _known(data: Any, job: BenchImage) -> dict[str, Any]:
     """The true counterfactual and the factors of a source, where its domain knows them."""
     truth = data.truth(job.index, job.target, job.split) if job.label == job.source else None
     return {
-        "truth": None if truth is None else _tensor(truth),
+        "truth": None if truth is None else to_unit_tensor(truth),
         "factors": dict(data.sample(job.index, job.split).factors),
     }
 
@@ -122,24 +123,15 @@ def _picture(path: Path) -> Any:
     from PIL import Image
 
     with Image.open(path) as image:
-        return _tensor(np.asarray(image.convert("RGB")))
+        return to_unit_tensor(np.asarray(image.convert("RGB")))
 
 
 def _map(path: Path) -> Any:
     """The change map [1,H,W] in [0,1] of an item that had one."""
     import numpy as np
-    import torch
     from PIL import Image
 
     if not path.is_file():
         return None
     with Image.open(path) as image:
-        return torch.from_numpy(np.array(image.convert("L")))[None].float() / 255
-
-
-def _tensor(pixels: Any) -> Any:
-    """uint8 [H,W,3] -> [3,H,W] in [0,1]."""
-    import numpy as np
-    import torch
-
-    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1).float() / 255
+        return to_unit_tensor(np.asarray(image.convert("L")))

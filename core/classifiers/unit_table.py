@@ -84,16 +84,14 @@ def measured(
     classifier: Classifier, pictures: Iterable[tuple[str, str, np.ndarray]], layer: str = PENULTIMATE, batch: int = 32
 ) -> UnitTable:
     """The table of pictures (name, label, uint8 [H,W,3]); sizes may differ. UsageError for a layer, or no picture."""
-    from counterlens.core.images.pixels import to_tensor
+    from counterlens.core.images.pixels import to_tensor, unit
 
     names, labels, rows = [], [], []
     waiting: list[Tensor] = []
 
     def ask() -> None:
         with torch.no_grad():
-            rows.append(
-                unit_activations(classifier, (torch.stack(waiting) / 2 + 0.5).to(classifier.device), layer)[1].cpu()
-            )
+            rows.append(unit_activations(classifier, unit(torch.stack(waiting)).to(classifier.device), layer)[1].cpu())
         waiting.clear()
 
     for name, label, pixels in pictures:

@@ -71,5 +71,6 @@ def held_out_auroc(direction: Direction, pair: ClassPair, folds: int, g: torch.G
 
 def auroc(scores: Tensor, positive: Tensor) -> float:
     """Share of (positive, negative) pairs in the right order; ties count one half. scores [N], positive bool [N]."""
-    order = scores[positive][:, None] - scores[~positive][None]
-    return float(((order > 0).float() + 0.5 * (order == 0).float()).mean())
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(positive.cpu().numpy(), scores.double().cpu().numpy()))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from counterlens.core.classifiers.accuracy import Accuracy, checked_accuracy, measure_accuracy
-from counterlens.core.images.pixels import to_tensor
+from counterlens.core.images.pixels import to_tensor, unit
 
 if TYPE_CHECKING:
     from counterlens.core.classifiers.classifier import Classifier
@@ -29,9 +29,9 @@ def check_classifier(prepared: Prepared, classifier: Classifier, registry: Regis
     force = prepared.request.force
     if len(pairs) >= ENOUGH:
         size = min(p.shape[:2] for p, _ in pairs)
-        images = torch.cat([_resized(to_tensor(p)[None] / 2 + 0.5, size) for p, _ in pairs])
+        images = torch.cat([_resized(unit(to_tensor(p)[None]), size) for p, _ in pairs])
         return checked_accuracy(classifier, images, [label for _, label in pairs], force=force)
-    scores = [measure_accuracy(classifier, to_tensor(p)[None] / 2 + 0.5, [label]) for p, label in pairs]
+    scores = [measure_accuracy(classifier, unit(to_tensor(p)[None]), [label]) for p, label in pairs]
     correct = sum(score.correct for score in scores)
     chance = 1 / len(classifier.contract.labels)
     return Accuracy(len(scores), correct, correct / len(scores), chance, {})

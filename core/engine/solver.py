@@ -17,7 +17,7 @@ from counterlens.core.engine.plausibility import PlausibilityCheck
 from counterlens.core.engine.reconstruction import reconstructions, warnings_of
 from counterlens.core.engine.scene_builder import scene_of
 from counterlens.core.errors import CounterlensError
-from counterlens.core.images.pixels import as_saved, to_pixels
+from counterlens.core.images.pixels import as_saved, signed, to_pixels, unit
 from counterlens.core.problem.inversion_ledger import InversionLedger
 from counterlens.core.problem.items import Counterfactual, Try
 from counterlens.core.problem.problem import Problem
@@ -141,8 +141,8 @@ class Solver:
         scene, found = problem.scene, problem.search.run(problem)
         plain = reconstructions(problem)
         with torch.no_grad():
-            image = as_saved(scene.picture(found.x0)).cpu() * 2 - 1
-            after = self.classifier.probabilities((image / 2 + 0.5).to(self.pipeline.device)).cpu()
+            image = signed(as_saved(scene.picture(found.x0)).cpu())
+            after = self.classifier.probabilities(unit(image).to(self.pipeline.device)).cpu()
             alone = after  # of the decoded picture alone: what putting it over its source costs in validity
             if scene.lock is not None:
                 alone = self.classifier.probabilities(as_saved(self.pipeline.decode(found.x0))).cpu()
@@ -182,7 +182,7 @@ class Solver:
         if not found.ends:
             return ()
         with torch.no_grad():
-            pictures = [as_saved(scene.picture(end[None]))[0].cpu() * 2 - 1 for end in found.ends[row]]
+            pictures = [signed(as_saved(scene.picture(end[None]))[0].cpu()) for end in found.ends[row]]
         return tuple(
             Try(float(t["skip"] or 0), float(t["strength"] or 0), t["p_target"], to_pixels(picture))
             for t, picture in zip(found.tried[row], pictures, strict=True)

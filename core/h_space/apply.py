@@ -13,7 +13,7 @@ from counterlens.core.errors import UsageError
 from counterlens.core.h_space.gradients import projected_out
 from counterlens.core.h_space.injection import AddShift, weights_of
 from counterlens.core.h_space.shifts import Shift, ShiftBank
-from counterlens.core.images.pixels import as_saved
+from counterlens.core.images.pixels import as_saved, unit
 from counterlens.core.problem.problem import Problem
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _walked(
     with torch.no_grad():
         pictures = as_saved(part.scene.picture(part.walk(part.invert(0.0), [inject])))
         p = part.scene.resources.classifier.probabilities(pictures).cpu()
-    source = part.scene.image / 2 + 0.5
+    source = unit(part.scene.image)
     l1 = (pictures - source).abs().flatten(1).mean(1).tolist()
     for k, (_, shift, window, s) in enumerate(some):
         yield Cell(part.scene.items[k].name, shift.name, window, s, pictures[k].cpu(), p[k], l1[k])

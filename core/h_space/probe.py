@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -80,18 +81,17 @@ def _row(job: FindJob, group: Group, site: str, length: float) -> dict[str, Any]
 
 def _r2(x: Tensor, group: Group) -> float:
     """R² of ridge regression, in four folds, of log p(first class)/p(rest) on activations x [B,d]."""
-    source, y = group.problem.scene.source.cpu(), group.odds.cpu().double()
-    y = torch.where(source == source.min(), -y, y)  # of one class for all images
-    x = x.double()
-    error, fold = torch.zeros_like(y), torch.arange(len(y)) % 4
+    from sklearn.linear_model import Ridge
+    from sklearn.metrics import r2_score
+
+    source, odds = group.problem.scene.source.cpu(), group.odds.cpu().double()
+    y = torch.where(source == source.min(), -odds, odds).numpy()  # of one class for all images
+    h, predicted, fold = x.double().numpy(), np.zeros(len(y)), np.arange(len(y)) % 4
     for k in range(4):
         a, b = fold != k, fold == k
-        mean, middle = x[a].mean(0), y[a].mean()
-        gram = (x[a] - mean) @ (x[a] - mean).T
-        penalty = 0.1 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-        weight = (x[a] - mean).T @ torch.linalg.solve(gram + penalty, y[a] - middle)
-        error[b] = y[b] - middle - (x[b] - mean) @ weight
-    return float(1 - error.square().sum() / (y - y.mean()).square().sum())
+        penalty = 0.1 * np.square(h[a] - h[a].mean(0)).sum(1).mean()
+        predicted[b] = Ridge(alpha=penalty).fit(h[a], y[a]).predict(h[b])
+    return float(r2_score(y, predicted))
 
 
 def _swapped(group: Group, h: Tensor, site: str) -> float:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from counterlens.core.images.pixels import clamped, unit
+
 if TYPE_CHECKING:
     from counterlens.core.problem.scene import Scene
 
@@ -40,9 +42,7 @@ class View:
     @cached_property
     def shown(self) -> Tensor:
         """[B,3,H,W] in [0,1]: the image clamped straight-through, as classifiers look at it."""
-        image = self.image
-        clamped = image + (image.clamp(-1, 1) - image).detach()
-        return clamped / 2 + 0.5
+        return unit(clamped(self.image))
 
     @cached_property
     def logits(self) -> Tensor:

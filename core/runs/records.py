@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from counterlens.core.images.pixels import to_pixels
+from counterlens.core.images.pixels import difference, to_pixels
 
 if TYPE_CHECKING:
     from counterlens.core.problem.items import Counterfactual, ScoredImage
@@ -193,11 +193,10 @@ def pictures_of(done: Counterfactual, place: Callable[..., np.ndarray] | None) -
     """The files of an item: source, counterfactual, signed difference (grey is no change), map, and the photograph
     with the counterfactual put back, where it was cropped or scaled."""
     after, before = to_pixels(done.image), done.item.pixels
-    difference = 127.5 + (after.astype(np.float64) - before) / 2
     pictures = {
         "source": Image.fromarray(before),
         "counterfactual": Image.fromarray(after),
-        "difference": Image.fromarray(difference.round().astype(np.uint8)),
+        "difference": difference(before, after),
     }
     if place is not None:
         free = None if done.alpha is None else done.alpha[0].cpu().numpy()

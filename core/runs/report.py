@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from counterlens.core.utils.files import explained, plain, write_atomic
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL import Image
 
 
@@ -147,19 +146,13 @@ def opened(path: Path) -> Image.Image | None:
 def difference(source: Image.Image, after: Image.Image) -> tuple[Image.Image, str]:
     """The signed difference, magnified so that its largest value is full scale, and the words that say so."""
     import numpy as np
-    from PIL import Image
 
-    change = _array(after) - _array(source)
-    most = float(np.abs(change).max())
-    gain = 127.5 / most if most else 1.0
-    drawn = Image.fromarray((127.5 + change * gain).round().astype(np.uint8))
-    return drawn, f"signed, grey is no change; full scale ±{most / 255:.2f}" if most else "no pixel differs"
+    from counterlens.core.images import pixels
 
-
-def _array(image: Image.Image) -> np.ndarray:
-    import numpy as np
-
-    return np.asarray(image, dtype=np.float64)
+    before, now = np.asarray(source, dtype=np.float64), np.asarray(after, dtype=np.float64)
+    most = float(np.abs(now - before).max())
+    words = f"signed, grey is no change; full scale ±{most / 255:.2f}" if most else "no pixel differs"
+    return pixels.difference(before, now, 127.5 / most if most else 1.0), words
 
 
 def picture(image: Image.Image, name: str, note: str = "") -> dict[str, Any]:

@@ -126,6 +126,8 @@ def _made(session: Any, out: Path, domain: str, count: int, how: dict[str, Any])
     from counterlens.core.errors import UsageError
     from counterlens.core.images.pixels import to_pixels
     from counterlens.core.models.model_options import ModelOptions
+    from counterlens.core.images.pixels import signed, to_pixels
+    from counterlens.core.models.device import device_of
     from counterlens.core.workflows.sample import generate
 
     if not how["prompt"]:
@@ -139,7 +141,7 @@ def _made(session: Any, out: Path, domain: str, count: int, how: dict[str, Any])
     paths = [out / "made" / f"{how['seed']}-{k}.png" for k in range(count)]
     for path, picture in zip(paths, made, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(to_pixels(picture * 2 - 1)).save(path)
+        Image.fromarray(to_pixels(signed(picture))).save(path)
     return tuple(map(str, paths))
 
 

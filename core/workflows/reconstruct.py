@@ -46,7 +46,7 @@ def _rows(desk: Any, ready: list[Any], begun: float) -> list[dict[str, Any]]:
     import torch
     from PIL import Image
 
-    from counterlens.core.images.pixels import as_saved, psnr, to_pixels
+    from counterlens.core.images.pixels import as_saved, psnr, signed, to_pixels
     from counterlens.core.problem.inversion_tools import walked_back
 
     problem = desk.problem(ready)
@@ -68,7 +68,7 @@ def _rows(desk: Any, ready: list[Any], begun: float) -> list[dict[str, Any]]:
             "unet_backward": meter.backward[row],
             "cached": row in meter.spared,
             "seconds": seconds,
-            "picture": Image.fromarray(to_pixels(pictures[row] * 2 - 1)),
+            "picture": Image.fromarray(to_pixels(signed(pictures[row]))),
         }
         for row, one in enumerate(ready)
     ]

@@ -120,8 +120,8 @@ def same_size(pictures: Sequence[np.ndarray]) -> Tensor:
     import torch
     import torch.nn.functional as F
 
-    from counterlens.core.images.pixels import to_tensor
+    from counterlens.core.images.pixels import to_tensor, unit
 
-    images = [to_tensor(picture)[None] / 2 + 0.5 for picture in pictures]
+    images = [unit(to_tensor(picture)[None]) for picture in pictures]
     size = images[0].shape[-2:]
     return torch.cat([F.interpolate(i, size, mode="bilinear", antialias=True, align_corners=False) for i in images])

@@ -45,8 +45,9 @@ class Attribution(Masker):
         import torch
 
         from counterlens.core.images.map_ops import normalised, smoothed
+        from counterlens.core.images.pixels import unit
 
-        images = scene.image.float() / 2 + 0.5
+        images = unit(scene.image.float())
         with torch.enable_grad():
             scores = torch.cat([self._scores(scene, images, row) for row in range(len(scene))])
         scores = scores.detach().sum(1, keepdim=True)

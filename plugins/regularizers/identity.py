@@ -26,11 +26,13 @@ class Identity(Regularizer):
     def __call__(self, view: View, step: Step) -> Tensor:
         import torch
 
+        from counterlens.core.images.pixels import clamped, unit
+
         extract = self._opened(view)
         with torch.no_grad():
-            source = extract(view.scene.image.to(view.x0) / 2 + 0.5)
+            source = extract(unit(view.scene.image.to(view.x0)))
         image = view.image
-        shown = (image + (image.clamp(-1, 1) - image).detach()) / 2 + 0.5
+        shown = unit(clamped(image))
         return 1 - torch.cosine_similarity(extract(shown).float(), source.float(), dim=1)
 
     def _opened(self, view: View) -> Callable[[Tensor], Any]:

@@ -36,11 +36,12 @@ class LpipsPenalty(Regional):
             raise MissingError(why)
 
     def __call__(self, view: View, step: Step) -> Tensor:
+        from counterlens.core.images.pixels import unit
         from counterlens.core.models.lpips import open_lpips
 
         opened = partial(open_lpips, self.net, self._path(), str(view.x0.device))
         lpips = view.scene.resources.memo.once(("lpips", self.net, self.weights), opened)
-        return lpips(view.shown, view.scene.image / 2 + 0.5, lambda cost: self._layer(view, cost))
+        return lpips(view.shown, unit(view.scene.image), lambda cost: self._layer(view, cost))
 
     def _layer(self, view: View, cost: Tensor) -> Tensor:
         """A layer's map as one number. As published, the mask enters squared, and the whole layer's area divides."""
@@ -65,13 +66,12 @@ class ClipPenalty(Regional):
         check_clip(self.checkpoint)
 
     def __call__(self, view: View, step: Step) -> Tensor:
+        from counterlens.core.images.pixels import unit
         from counterlens.core.models.clip import opened
 
         scene = view.scene
         clip = opened(self.checkpoint, scene.resources.memo, str(view.x0.device))
-        now, source = (
-            self._mean(scene, clip, clip.patches(x)) for x in (view.shown, scene.image.to(view.x0) / 2 + 0.5)
-        )
+        now, source = (self._mean(scene, clip, clip.patches(x)) for x in (view.shown, unit(scene.image.to(view.x0))))
         return 1 - (now * source).sum(1)
 
     def _mean(self, scene: Any, clip: Any, patches: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from counterlens.core.images.pixels import to_unit_tensor
 from counterlens.core.training.augment import jitter
 from counterlens.plugins.embedded.content import digits, shapes
 
@@ -32,7 +33,7 @@ def classes(domain: str) -> tuple[str, ...]:
 
 def tensor(pictures: np.ndarray) -> Tensor:
     """uint8 [N,32,32,3] to float [N,3,32,32] in [0,1]."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous().float() / 255
+    return to_unit_tensor(pictures)
 
 
 @lru_cache(maxsize=8)

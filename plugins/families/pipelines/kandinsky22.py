@@ -10,6 +10,7 @@ from torch import Tensor
 
 from counterlens.core.diffusion.step import Condition, Extra
 from counterlens.core.errors import MissingError
+from counterlens.core.images.pixels import to_bytes
 from counterlens.core.models import hub
 from counterlens.plugins.families.pipelines.codec import Latent
 
@@ -73,7 +74,7 @@ class Kandinsky22Loaded(Latent):
 
     def _processed(self, image: Tensor) -> Tensor:
         """[B,3,H,W] in [-1,1] through CLIP's own processor, as a saved picture would go."""
-        saved = ((image.float() / 2 + 0.5).clamp(0, 1) * 255).round().byte().cpu()
+        saved = to_bytes(image.float())
         return self.others["image_processor"](list(saved), return_tensors="pt").pixel_values
 
     def latents(self, encoded: Any) -> Tensor:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from counterlens.core.metrics.metric import PictureMetric
-from counterlens.plugins.metrics.pixels.psnr_ssim import decibels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,4 +63,6 @@ class PsnrOutside(Outside):
     cap: float = Field(100.0, description="value of pictures that are equal there", gt=0)
 
     def compare(self, source: Tensor, edited: Tensor, pairs: Sequence[CounterfactualPair], context: Any) -> Tensor:
+        from counterlens.core.images.pixels import decibels
+
         return decibels(self.mean_outside((edited - source).double().square(), pairs), self.cap)

@@ -24,6 +24,8 @@ class Psnr(PictureMetric):
     cap: float = Field(100.0, description="value of equal pictures, whose ratio is infinite", gt=0)
 
     def compare(self, source: Tensor, edited: Tensor, pairs: Any, context: Any) -> Tensor:
+        from counterlens.core.images.pixels import decibels
+
         return decibels((edited - source).double().square().flatten(1).mean(1), self.cap)
 
 
@@ -46,11 +48,3 @@ class Ssim(PictureMetric):
         )
         # where the window leaves the picture torchmetrics mirrors it; the paper and scikit-image leave that out
         return whole[..., MARGIN:-MARGIN, MARGIN:-MARGIN].flatten(1).mean(1)
-
-
-def decibels(error: Tensor, cap: float) -> Tensor:
-    """-10 log10 of mean squared errors [B], at most ``cap``; nan stays nan."""
-    import torch
-
-    found = -10 * error.clamp_min(1e-30).log10()
-    return torch.where(error.isnan(), error, found.clamp_max(cap))

@@ -12,6 +12,7 @@ import torch
 from counterlens.core.data.splits import split
 from counterlens.core.errors import UsageError
 from counterlens.core.images.fit import Picture, fit
+from counterlens.core.images.pixels import to_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +47,7 @@ class Pictures:
             )
         labels = job.dataset.labels
         rows = split(kept, {"train": 1 - held, "held": held}, job.seed)
-        images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        images = to_tensor(np.stack(arrays))
         truth = torch.tensor([labels.index(example.label) for example in kept])
         train = images[rows["train"]]
         train = torch.cat([train, train.flip(-1)]) if flip else train

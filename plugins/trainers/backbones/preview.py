@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -119,18 +118,10 @@ def png(images: Tensor, columns: int = 8) -> bytes:
     """A contact sheet of images [N,3,S,S] in [-1,1]."""
     import io
 
-    from PIL import Image
+    from counterlens.core.images.pixels import contact_sheet
 
-    n, _, side, _ = images.shape
-    zoom, columns = max(1, 96 // side), min(columns, n)
-    rows = -(-n // columns)
-    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    grid = np.zeros((rows * side, columns * side, 3), np.uint8)
-    for k, picture in enumerate(pixels):
-        top, left = k // columns * side, k % columns * side
-        grid[top : top + side, left : left + side] = picture
-    sheet, out = Image.fromarray(grid), io.BytesIO()
-    sheet.resize((sheet.width * zoom, sheet.height * zoom), Image.Resampling.NEAREST).save(out, "PNG")
+    out = io.BytesIO()
+    contact_sheet(images, columns, max(1, 96 // images.shape[-1])).save(out, "PNG")
     return out.getvalue()
 
 

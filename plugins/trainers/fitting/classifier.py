@@ -133,11 +133,9 @@ def temperature(logits: Tensor, labels: Tensor) -> float:
 
 def calibration_error(p: Tensor, labels: Tensor, bins: int = 10) -> float:
     """Expected calibration error of probabilities [N,K]: mean gap between confidence and accuracy over bins."""
-    confidence, predicted = p.max(1)
-    hit = (predicted == labels).float()
-    which = (confidence * bins).long().clamp_max(bins - 1)
-    gaps = [(confidence[which == k].sum() - hit[which == k].sum()).abs() for k in range(bins)]
-    return float(torch.stack(gaps).sum() / len(labels))
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    return float(multiclass_calibration_error(p, labels, p.shape[1], n_bins=bins))
 
 
 def divide(net: nn.Module, t: float) -> None:
