@@ -16,6 +16,7 @@ from torch import Tensor
 
 from counterlens.core.classifiers.classifier import Classifier
 from counterlens.core.images.pixels import rounded, to_unit_tensor
+from counterlens.core.utils.seeds import generator
 
 PGD_STEPS = 20
 LEAST_RADIUS, MOST_RADIUS, BISECTIONS = 0.002, 1.0, 4  # root mean square of the change
@@ -35,7 +36,7 @@ class ControlInputs:
     sizes: Tensor | None = None
 
     def generator(self, row: int, salt: int) -> torch.Generator:
-        return torch.Generator().manual_seed((self.seeds[row] + salt) % 2**63)
+        return generator(self.seeds[row] + salt)
 
     def real_of(self, row: int) -> Tensor:
         """Real images [n,3,H,W] in [0,1] of the row's target class."""

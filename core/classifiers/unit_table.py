@@ -5,7 +5,6 @@ Rows carry their own name and label, so that nothing depends on the order in whi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,14 +69,9 @@ class UnitTable:
 
     def save(self, path: Path) -> None:
         """As safetensors; names and labels are in its metadata."""
-        from safetensors.torch import save
+        from counterlens.core.utils.weights import write_weights
 
-        from counterlens.core.utils.files import explained, write_atomic
-
-        about = {"layer": self.layer, "names": json.dumps(self.names), "labels": json.dumps(self.labels)}
-        with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, save({"activations": self.values.contiguous()}, about))
+        write_weights(path, {"activations": self.values}, layer=self.layer, names=self.names, labels=self.labels)
 
 
 def measured(

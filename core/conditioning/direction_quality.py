@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from counterlens.core.utils.seeds import generator
+
 if TYPE_CHECKING:
     from counterlens.core.conditioning.directions import ClassPair, Direction
 
@@ -31,7 +33,7 @@ class Quality:
 
 def quality(direction: Direction, pair: ClassPair, folds: int = 5, samples: int = 20, seed: int = 0) -> Quality:
     """Cross-validated AUROC of the projection, and stability over bootstrap samples."""
-    g = torch.Generator().manual_seed(seed)
+    g = generator(seed)
     whole = mean_step(direction, pair)
     cosines = []
     for _ in range(samples):

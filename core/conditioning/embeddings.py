@@ -55,15 +55,10 @@ class Embeddings:
 
     def save(self, path: Path) -> None:
         """One safetensors file; ids, labels and digests are its metadata."""
-        from safetensors.torch import save
-
-        from counterlens.core.utils.files import explained, write_atomic
+        from counterlens.core.utils.weights import write_weights
 
         about = {"encoder": self.encoder, "data": self.data, "uri": self.uri}
-        lists = {"ids": json.dumps(self.ids), "labels": json.dumps(self.labels)}
-        with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, save({"vectors": self.vectors.contiguous()}, {"format": FORMAT, **about, **lists}))
+        write_weights(path, {"vectors": self.vectors}, format=FORMAT, ids=self.ids, labels=self.labels, **about)
 
     def check(self, pipeline: Pipeline, dataset: Dataset | None = None) -> None:
         """UsageError when they are of another encoder than the pipeline's, or of other images than the data's."""
@@ -82,9 +77,8 @@ def load_embeddings(path: str | Path) -> Embeddings:
     """Embeddings of a file; UsageError when it is something else."""
     from counterlens.core.utils.weights import read_weights
 
-    tensors, about = read_weights(path)
-    if about.get("format") != FORMAT or "vectors" not in tensors:
-        raise UsageError(f"{path} has no embeddings: make them with counterlens train embeddings DATA --out {path}")
+    make = f"has no embeddings: make them with counterlens train embeddings DATA --out {path}"
+    tensors, about = read_weights(path, FORMAT, make)
     ids, labels = (tuple(json.loads(about[key])) for key in ("ids", "labels"))
     return Embeddings(tensors["vectors"].float(), ids, labels, about["encoder"], about["data"], str(path))
 

@@ -40,25 +40,18 @@ class LearnedWords:
         return encoded(pipeline, self.template, {"context": self.context, "class": self.classes[label]})
 
     def save(self, path: Path) -> None:
-        from safetensors.torch import save
+        from counterlens.core.utils.weights import write_weights
 
-        from counterlens.core.utils.files import explained, write_atomic
-
-        names = list(self.classes)
-        tensors = {"context": self.context, **{f"class{k}": self.classes[name] for k, name in enumerate(names)}}
-        about = {"format": FORMAT, "classes": json.dumps(names), "template": self.template, "base": self.base}
-        with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, about))
+        tensors = {"context": self.context, **{f"class{k}": rows for k, rows in enumerate(self.classes.values())}}
+        write_weights(path, tensors, format=FORMAT, classes=list(self.classes), template=self.template, base=self.base)
 
 
 def load_words(path: str | Path, pipeline: Pipeline) -> LearnedWords:
     """The words of a file; UsageError when it is something else, or of another text encoder."""
     from counterlens.core.utils.weights import fingerprint, read_weights
 
-    tensors, about = read_weights(path)
-    if about.get("format") != FORMAT:
-        raise UsageError(f"{path} has no learned words: make them with counterlens train textual-inversion DATA")
+    make = "has no learned words: make them with counterlens train textual-inversion DATA"
+    tensors, about = read_weights(path, FORMAT, make)
     if about["base"] != fingerprint(pipeline.modules["text_encoder"]):
         raise UsageError(
             f"{path}: words of another text encoder (or of the same one in another --dtype) than that of "

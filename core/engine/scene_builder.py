@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,6 +19,7 @@ from counterlens.core.problem.items import Item, ScoredImage
 from counterlens.core.problem.scene import Resources, Scene
 from counterlens.core.utils.digest import digest, image_digest
 from counterlens.core.utils.once import Once
+from counterlens.core.utils.seeds import key
 
 if TYPE_CHECKING:
     from counterlens.core.classifiers.classifier import Classifier
@@ -168,8 +168,7 @@ def _own(prepared: Prepared) -> np.ndarray | None:
 def seed_of(item: Item, seed: int) -> int:
     """An image's own seed, from its content and the user's seed: the same for every method, batch and order,
     so that methods share noises and inversions."""
-    text = f"{item.origin['image_digest']}:{seed}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    return key(item.origin["image_digest"], seed)
 
 
 def scene_of(

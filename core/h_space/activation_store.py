@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from counterlens.core.errors import UsageError
-from counterlens.core.utils.files import explained, sweep, write_atomic
+from counterlens.core.utils.files import explained, sweep
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ class Shards:
 
     def put(self, numbers: Sequence[int], h: Tensor) -> None:
         """Keep the activations [T,B,c,h',w'] of these samples."""
-        from safetensors.torch import save
+        from counterlens.core.utils.weights import write_weights
 
         rows = h.detach().cpu().flatten(2).transpose(0, 1)
         shape = torch.tensor(h.shape[2:])
-        tensors = {"h": rows.to(self.dtype).contiguous(), "norms": rows.float().norm(dim=2), "shape": shape}
+        tensors = {"h": rows.to(self.dtype), "norms": rows.float().norm(dim=2), "shape": shape}
         with explained(self.path(numbers)):
             self.folder.mkdir(parents=True, exist_ok=True)
             sweep(self.folder)
-            write_atomic(self.path(numbers), save(tensors))
+        write_weights(self.path(numbers), tensors)
 
 
 @dataclass(frozen=True)

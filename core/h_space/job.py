@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from counterlens.core.errors import UsageError
-from counterlens.core.h_space.recording import batches, inverted, key, problem_of, sampled, scene_without_target
+from counterlens.core.h_space.recording import batches, inverted, problem_of, sampled, scene_without_target
 from counterlens.core.h_space.shifts import ShiftBank, ShiftSpace
 from counterlens.core.images.fit import Picture, fit
 from counterlens.core.images.pixels import as_saved, to_tensor
 from counterlens.core.models.model_options import ModelOptions
 from counterlens.core.utils.once import Once
+from counterlens.core.utils.seeds import key
 
 if TYPE_CHECKING:
     from counterlens.core.classifiers.classifier import Classifier

@@ -6,7 +6,6 @@ its start is that of no other sample's steps, and the global random state is lef
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from counterlens.core.h_space.injection import ActivationRecorder
 from counterlens.core.problem.items import Item
 from counterlens.core.problem.problem import Problem
 from counterlens.core.problem.scene import Resources, Scene
+from counterlens.core.utils.seeds import generator
 
 if TYPE_CHECKING:
     from counterlens.core.classifiers.classifier import Classifier
@@ -42,17 +42,9 @@ class Recorded:
     scene: Scene = field(repr=False)
 
 
-def key(seed: int, number: int, use: str) -> int:
-    """63 bits for one stream of random numbers: of a sample, and of one use."""
-    text = f"{seed}:{number}:{use}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-
 def draw(seed: int, numbers: Sequence[int], use: str, shape: Sequence[int]) -> Tensor:
     """[B,*shape] of normal numbers, a generator a sample."""
-    return torch.stack(
-        [torch.randn(tuple(shape), generator=torch.Generator().manual_seed(key(seed, n, use))) for n in numbers]
-    )
+    return torch.stack([torch.randn(tuple(shape), generator=generator(seed, n, use)) for n in numbers])
 
 
 @dataclass(frozen=True)

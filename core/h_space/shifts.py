@@ -115,9 +115,7 @@ class ShiftBank:
 
     def save(self, path: str | Path) -> None:
         """One safetensors file, whole or not at all; everything that is not a tensor is its metadata."""
-        from safetensors.torch import save
-
-        from counterlens.core.utils.files import explained, plain, write_atomic
+        from counterlens.core.utils.weights import write_weights
 
         if not self.shifts:
             raise UsageError("no direction was found: nothing to write")
@@ -125,16 +123,9 @@ class ShiftBank:
             raise UsageError(f"two directions of the same name among {', '.join(self.names)}: rename one")
         tensors = {f"delta{k}": shift.delta for k, shift in enumerate(self.shifts)}
         tensors |= {"norms": self.norms, **{f"extra.{name}": value for name, value in self.extra.items()}}
-        about = {
-            "format": FORMAT,
-            "space": json.dumps(asdict(self.space)),
-            "shifts": json.dumps([plain({"name": s.name, "kind": s.kind, "about": s.about}) for s in self.shifts]),
-            "provenance": json.dumps(plain(self.provenance)),
-        }
-        path = Path(path)
-        with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, about))
+        shifts = [{"name": s.name, "kind": s.kind, "about": s.about} for s in self.shifts]
+        about = {"space": asdict(self.space), "shifts": shifts, "provenance": self.provenance}
+        write_weights(path, tensors, format=FORMAT, **about)
 
     def check(self, pipeline: Pipeline, grid: Sequence[Level], site: str = "", resample: bool = False) -> ShiftBank:
         """The bank, fit for trajectories on ``grid``; UsageError when it is of another network, site or step count.

@@ -12,6 +12,7 @@ from torch import Tensor
 from counterlens.core.diffusion.lock import Lock
 from counterlens.core.images.map_ops import feathered, reduced
 from counterlens.core.utils.once import Once
+from counterlens.core.utils.seeds import generator
 
 if TYPE_CHECKING:
     from counterlens.core.classifiers.classifier import Classifier
@@ -56,8 +57,7 @@ def noise_for(scene: Scene, count: int = 1, salt: int = 0) -> tuple[Tensor, ...]
     shape = scene.x0.shape[1:]
 
     def draw(seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed((seed + salt) % 2**63)
-        return torch.randn((count, *shape), generator=generator)
+        return torch.randn((count, *shape), generator=generator(seed + salt))
 
     drawn = torch.stack([draw(seed) for seed in scene.seeds], 1).to(scene.x0.device)
     return tuple(drawn)

@@ -1,4 +1,4 @@
-"""Weights from files: safetensors only, with one line for whatever is wrong with them."""
+"""Tensors in files: safetensors only, with one line for whatever is wrong with them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from counterlens.core.errors import MissingError, UsageError
 from counterlens.core.utils.pickles import refuse_pickle
 from counterlens.core.utils.prefixes import without_prefix
+from counterlens.core.utils.files import explained, plain, write_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,8 +28,23 @@ def existing(path: str | Path) -> Path:
     return path
 
 
-def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """(tensors, metadata) of a safetensors file; UsageError when it is truncated or something else."""
+def write_weights(path: str | Path, tensors: Mapping[str, Tensor], **about: Any) -> None:
+    """A safetensors file, whole or not at all; ``about`` is its metadata, as JSON what is not text."""
+    from safetensors.torch import save
+
+    path = Path(path)
+    metadata = {name: value if isinstance(value, str) else json.dumps(plain(value)) for name, value in about.items()}
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+        write_atomic(path, save(own, metadata))
+
+
+def read_weights(path: str | Path, form: str = "", otherwise: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(tensors, metadata) of a safetensors file; UsageError when it is truncated or something else.
+
+    ``form``: what its metadata must give as ``format``, and ``otherwise`` the words where it does not.
+    """
     from safetensors import SafetensorError, safe_open
 
     path = existing(path)
@@ -36,7 +52,10 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise UsageError(f"{path} is a folder: give the path of a .safetensors file in it")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            about = dict(file.metadata() or {})
+            if form and about.get("format") != form:
+                raise UsageError(f"{path} {otherwise}")
+            return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"{path} is not a whole safetensors file ({reason}): copy or save it again") from None

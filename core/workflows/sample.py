@@ -53,8 +53,9 @@ def generate(
 
     The same number under two prompts is the same noise, so that words are compared and not noises.
     """
-    from counterlens.core.h_space.recording import key, sampled, scene_without_target
+    from counterlens.core.h_space.recording import sampled, scene_without_target
     from counterlens.core.images.pixels import as_saved
+    from counterlens.core.utils.seeds import key
 
     grid, made = pipeline.grid(steps), []
     for at in range(0, len(prompts), max(1, batch)):

@@ -16,7 +16,7 @@ from counterlens.core.h_space.activation_store import Shards, Steps
 from counterlens.core.h_space.recording import batches
 from counterlens.core.linalg.pca import Sketch
 from counterlens.core.utils.digest import digest
-from counterlens.core.utils.files import cache_folder, explained, write_atomic
+from counterlens.core.utils.files import cache_folder
 
 if TYPE_CHECKING:
     from counterlens.core.h_space.job import FindJob
@@ -145,18 +145,16 @@ class Reading:
         return state if int(state["done"]) <= self.count else {}
 
     def _save(self, sketches: Sequence[Sketch], done: int, probes: Tensor, norms: Tensor, shape: Sequence[int]) -> None:
-        from safetensors.torch import save
+        from counterlens.core.utils.weights import write_weights
 
-        tensors = {f"{t}.{name}": v.contiguous() for t, s in enumerate(sketches) for name, v in s.state.items()}
+        tensors = {f"{t}.{name}": v for t, s in enumerate(sketches) for name, v in s.state.items()}
         tensors |= {
             "done": torch.tensor(done),
-            "probes": probes.contiguous(),
+            "probes": probes,
             "norms": norms,
             "shape": torch.tensor(shape),
         }
-        with explained(self._state_path):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomic(self._state_path, save(tensors))
+        write_weights(self._state_path, tensors)
 
     def _going_on(self, done: int) -> None:
         if done:

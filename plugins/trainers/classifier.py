@@ -188,15 +188,8 @@ def _read(job: TrainJob, size: int, pretrained: bool) -> Any:
 
 
 def _save(path: Path, net: nn.Module, about: Mapping[str, Any]) -> None:
-    from safetensors.torch import save_file
-
+    from counterlens.core.utils.weights import write_weights
     from counterlens.plugins.trainers.fitting.classifier import IMAGENET
 
     mean, std = IMAGENET
-    meta = {**about, "mean": list(mean), "std": list(std)}
-    state = {k: v.detach().cpu().contiguous().clone() for k, v in net.state_dict().items()}
-    save_file(
-        state,
-        str(path),
-        {key: json.dumps(value) if not isinstance(value, str) else value for key, value in meta.items()},
-    )
+    write_weights(path, net.state_dict(), **{**about, "mean": mean, "std": std})

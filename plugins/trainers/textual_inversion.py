@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from counterlens.core.utils.seeds import generator
 from counterlens.core.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class TextualInversion(Trainer):
         optimizer = torch.optim.AdamW(rows, lr=self.lr, weight_decay=0.0)
         train = torch.tensor(data.rows["train"])
         for step in range(self.steps):
-            g = torch.Generator().manual_seed(job.seed * 10_000_019 + step)
+            g = generator(job.seed * 10_000_019 + step)
             picked = train[torch.randint(len(train), (self.batch,), generator=g)]
             loss = self._loss(job, data, picked, lambda label: slots(rows, label), g).mean()
             optimizer.zero_grad(set_to_none=True)
@@ -96,7 +97,7 @@ class TextualInversion(Trainer):
         """Mean loss on held-out images, always under the same noises."""
         import torch
 
-        g = torch.Generator().manual_seed(job.seed)
+        g = generator(job.seed)
         held = torch.tensor(data.rows["held"]).repeat(4)
         with torch.no_grad():
             parts = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from counterlens.core.utils import files, weights
+from counterlens.core.utils import weights
 
 
 class PlainNet(nn.Module):
@@ -62,14 +62,10 @@ ARCHITECTURES = {"plain": PlainNet, "pool": PoolNet}
 
 def save_net(path: Path, net: nn.Module, architecture: str, width: int, labels: tuple[str, ...]) -> None:
     """fp16 safetensors whose metadata says how to build the net and what it expects."""
-    from safetensors.torch import save
-
     meta = {"architecture": architecture, "width": width, "labels": list(labels), "size": 32, "mean": 0.0, "std": 1.0}
     # batch-norm statistics as well: everything floating in half precision
-    state = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in net.state_dict().items()}
-    with files.explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_atomic(path, save(state, metadata={"counterlens": json.dumps(meta)}))
+    state = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
+    weights.write_weights(path, state, counterlens=meta)
 
 
 def load_net(path: Path) -> tuple[nn.Module, dict[str, object]]:

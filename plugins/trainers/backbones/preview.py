@@ -11,6 +11,7 @@ from torch import Tensor
 from counterlens.core.training import export, losses, networks
 from counterlens.core.training.fit import write_bytes
 from counterlens.core.training.tokenizer import token_ids
+from counterlens.core.utils.seeds import generator
 
 if TYPE_CHECKING:
     from counterlens.core.training.fit import Fit
@@ -50,7 +51,7 @@ def samples(plan: BackbonePlan, data: Pictures, kind: str, unet: Any, count: int
     """Images [count,3,S,S] in [-1,1]: DDIM from noise; under held-out embeddings, or the classes' names, in turn."""
     device, shape, levels = plan.device, plan.shape, networks.scheduler()
     channels, side = (3, shape.pixels) if kind == "ddpm" else (shape.latent_channels, shape.latent_size)
-    g = torch.Generator().manual_seed(seed)
+    g = generator(seed)
     x = torch.randn(count, channels, side, side, generator=g).to(device)
     more = {} if kind == "ddpm" else _conditions(plan, data, kind, count)
     levels.set_timesteps(STEPS)

@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from counterlens.core.images.fit import Picture, fit
 from counterlens.core.images.pixels import to_tensor
+from counterlens.core.utils.weights import write_weights
 from counterlens.plugins.trainers.fitting.classifier import calibration_error, temperature
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 def write(job: TrainJob, data: LabelledImages, role: str, path: Path) -> dict[str, Any]:
     """Fit on the role's images, calibrate on its held-out ones, write the linear layer."""
-    from safetensors.torch import save_file
     from sklearn.linear_model import LogisticRegression
 
     x, y = embedded(job, data, role), data.part(role).labels
@@ -36,8 +36,7 @@ def write(job: TrainJob, data: LabelledImages, role: str, path: Path) -> dict[st
         "calibration_error": round(calibration_error((logits / t).softmax(1), truth), 4),
         "before_calibration": round(calibration_error(logits.softmax(1), truth), 4),
     }
-    head = {"head.weight": (weight / t).contiguous(), "head.bias": (bias / t).contiguous()}
-    save_file(head, str(path), _about(job, data))
+    write_weights(path, {"head.weight": weight / t, "head.bias": bias / t}, **_about(job, data))
     return {"temperature": round(t, 3), **errors}
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from counterlens.core.errors import UsageError
 from counterlens.core.models.lora import BASE, CONFIG, WEIGHTS
 from counterlens.core.utils.digest import digest
-from counterlens.core.utils.files import explained, temporary, write_atomic
+from counterlens.core.utils.files import explained, temporary
+from counterlens.core.utils.seeds import generator
 from counterlens.core.utils.weights import fingerprint
 from counterlens.plugins.trainers.fitting.latents import denoising_loss
 
@@ -131,7 +132,7 @@ class Adaptation:
     def one_step(self) -> None:
         """All randomness comes from the seed, the step and the device: a run that was stopped takes the same steps."""
         rank, count = self.accelerator.process_index, self.accelerator.num_processes
-        g = torch.Generator().manual_seed((self.job.seed * 10_000_019 + self.step) * count + rank)
+        g = generator((self.job.seed * 10_000_019 + self.step) * count + rank)
         train = torch.tensor(self.data.rows["train"])
         picked = train[torch.randint(len(train), (self.o.batch,), generator=g)]
         loss = self.loss(picked, g, self.o.dropout).mean()
@@ -162,7 +163,7 @@ class Adaptation:
         own = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.put(self.average)
         self.unet.eval()
-        g = torch.Generator().manual_seed(self.job.seed)
+        g = generator(self.job.seed)
         held = torch.tensor(self.data.rows["held"]).repeat(DRAWS)
         loss = float(torch.cat([self.loss(part, g, 0.0).cpu() for part in held.split(self.o.batch)]).mean())
         self.unet.train()
@@ -180,18 +181,16 @@ class Adaptation:
         """A checkpoint; whole or not at all."""
         if not self.accelerator.is_main_process:
             return
-        from safetensors.torch import save
+        from counterlens.core.utils.weights import write_weights
 
         tensors: dict[str, Tensor] = {}
         for name, p in self.parameters.items():
             state = self.optimizer.state[p]
             moments = {"first": state["exp_avg"], "second": state["exp_avg_sq"]} if state else {}
             parts = {"own": p, "average": self.average[name], "kept": self.kept[name], **moments}
-            tensors |= {f"{part}|{name}": v.detach().cpu().contiguous().clone() for part, v in parts.items()}
-        about = {"about": self.about, "step": str(self.step), "best": str(self.best), "losses": json.dumps(self.losses)}
-        with explained(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.folder / "checkpoint.safetensors", save(tensors, about))
+            tensors |= {f"{part}|{name}": v for part, v in parts.items()}
+        about = {"about": self.about, "step": str(self.step), "best": str(self.best), "losses": self.losses}
+        write_weights(self.folder / "checkpoint.safetensors", tensors, **about)
 
     def resume(self) -> int:
         """Go on where an earlier run of the same base, data, seed and options was; returns its step."""
@@ -219,14 +218,15 @@ class Adaptation:
     def finish(self, record: dict[str, Any]) -> None:
         """The adapter's folder in PEFT's layout, and what it was trained on."""
         from peft.utils import PeftType
-        from safetensors.torch import save_file
+
+        from counterlens.core.utils.weights import write_weights
 
         part = temporary(self.job.out)
         with explained(self.job.out):
             part.mkdir(parents=True)
             # PEFT's files leave the adapter's name out of the keys
-            tensors = {name.replace(".default.", "."): value.cpu().contiguous() for name, value in self.kept.items()}
-            save_file(tensors, str(part / WEIGHTS), {"format": "pt"})
+            tensors = {name.replace(".default.", "."): value for name, value in self.kept.items()}
+            write_weights(part / WEIGHTS, tensors, format="pt")
             config = self.config.to_dict() | {
                 "peft_type": PeftType.LORA.value,
                 "base_model_name_or_path": self.job.model,
