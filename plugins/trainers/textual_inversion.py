@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from counterlens.core.utils.seeds import generator
 from counterlens.core.training.trainer import Trainer
+from counterlens.core.utils.seeds import generator
 
 if TYPE_CHECKING:
     from torch import Tensor
