@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,9 +16,9 @@ from counterlens.benchmarks.protocol.controls import CONTROLS, ControlInputs
 from counterlens.benchmarks.protocol.data import BenchImage, asked_of, gallery, open_data
 from counterlens.benchmarks.protocol.entries import Entry, prepared_for
 from counterlens.benchmarks.protocol.protocol import Protocol
+from counterlens.core.engine.halved import halved
 from counterlens.core.engine.scene_builder import seed_of
 from counterlens.core.engine.session import Session
-from counterlens.core.errors import CounterlensError
 from counterlens.core.images.pixels import as_saved, signed, to_tensor, unit
 from counterlens.core.problem.items import Counterfactual, Item, ScoredImage
 from counterlens.core.runs.records import UNSPENT, ItemRecord
@@ -84,22 +84,19 @@ class Worker:
                 self._row(entry, digests, task)
 
     def _row(self, entry: Entry, digests: Mapping[str, int], task: Task) -> None:
-        """One row on the images of a unit; if that cannot even begin, image by image."""
-        try:
-            work = self._control if entry.request is None else self._method
-            work(entry, digests, task)
-            return
-        except Exception as error:
-            if isinstance(error, CounterlensError) and error.exit_code != 1:
-                raise
-            reason = _line(error)
-        if len(digests) > 1:
-            for digest, k in digests.items():
-                self._row(entry, {digest: k}, task)
-            return
-        for digest, k in digests.items():
+        """One row on the images of a unit; if that cannot even begin, on fewer of them."""
+        one_row = self._control if entry.request is None else self._method
+
+        def work(part: Sequence[str], _: int) -> Iterable[None]:
+            one_row(entry, {digest: digests[digest] for digest in part}, task)
+            return ()
+
+        def fail(digest: str, reason: str) -> None:
             if digest in task.missing:
-                self.run.write_item(digest, failed(entry, self.jobs[k], digest, self.protocol, reason), {})
+                record = failed(entry, self.jobs[digests[digest]], digest, self.protocol, reason)
+                self.run.write_item(digest, record, {})
+
+        list(halved(list(digests), work, fail))
 
     def _asked(self, indices: Iterable[int]) -> list[SourceImage]:
         return [asked_of(self.data, self.jobs[k], self.protocol) for k in indices]
@@ -169,12 +166,6 @@ def _named(one: ScoredImage, digest: str) -> ScoredImage:
 def _probabilities(classifier: Classifier, images: torch.Tensor) -> torch.Tensor:
     """[B,3,H,W] in [-1,1] -> [B,K] on the CPU."""
     return classifier.probabilities(as_saved(images).to(classifier.device)).cpu()
-
-
-def _line(error: Exception) -> str:
-    line = next(iter(str(error).splitlines()), "")
-    known = isinstance(error, (CounterlensError, RuntimeError, FloatingPointError)) and line
-    return line if known else f"{type(error).__name__}: {line}"
 
 
 def heading_of(entry: Entry, protocol: Protocol) -> dict[str, Any]:

@@ -97,11 +97,12 @@ def _sample(job: Any, count: int) -> None:
 
     from counterlens.core.diffusion.loop import denoise, last
     from counterlens.core.diffusion.step import only
-    from counterlens.core.h_space.recording import batches, draw
+    from counterlens.core.h_space.recording import draw
+    from counterlens.core.utils.batched import batched
 
     pipeline, net = job.pipeline, job.pipeline.network()
     with torch.no_grad():
-        for numbers in batches(range(count), job.quest.batch):
+        for numbers in batched(range(count), job.quest.batch):
             x = draw(job.quest.seed, numbers, "start", (pipeline.channels, *pipeline.size)).to(pipeline.device)
             cond = {"free": x.new_zeros(len(x), 0)}
             pipeline.decode(last(denoise(net, x, job.grid, cond, combine=only, rows=tuple(range(len(x))))).x)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from counterlens.core.errors import PlanError, UsageError
+from counterlens.core.utils.batched import batched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,8 +48,7 @@ class Features:
         for key, picture in fresh.items():
             groups.setdefault(tuple(picture.shape), []).append(key)
         for group in groups.values():
-            for at in range(0, len(group), self.batch):
-                part = group[at : at + self.batch]
+            for part in batched(group, self.batch):
                 with torch.no_grad():
                     answer = self.extract(torch.stack([fresh[key].float() for key in part]).to(self.device))
                 self.kept.update(zip(part, answer.float().cpu(), strict=True))

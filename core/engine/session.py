@@ -22,6 +22,7 @@ from counterlens.core.problem.plan import plan
 from counterlens.core.runs.folder import Run
 from counterlens.core.runs.records import items_csv, tries_csv
 from counterlens.core.runs.report import write_report
+from counterlens.core.utils.batched import batched
 from counterlens.core.utils.digest import digest, weight_hashes
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class Session:
         hook.counterlens_run_started(manifest=manifest)
         status = "failed"
         try:
-            for batch in _batches(ready, desk.prepared.request.batch):
+            for batch in batched(ready, desk.prepared.request.batch):
                 for record in desk.batch(batch, run, again, (len(records), len(ready))):
                     records.append(record)
                     hook.counterlens_item_done(record=record)
@@ -201,10 +202,6 @@ class Session:
             plan(prepared.composition, self.registry, prepared.family, given)
         if (score := check_classifier(prepared, classifier, self.registry)) is not None:
             notice(f"classifier {prepared.classifier}: {score}{'; ' + score.note if score.note else ''}")
-
-
-def _batches(ready: list[ScoredImage], size: int) -> Iterator[list[ScoredImage]]:
-    yield from (ready[k : k + size] for k in range(0, len(ready), size))
 
 
 def refuse_if_nothing(ready: list[ScoredImage], classifier: Classifier) -> None:

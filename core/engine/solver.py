@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from counterlens.core.engine.halved import halved
 from counterlens.core.engine.manifest import heading_of
 from counterlens.core.engine.plausibility import PlausibilityCheck
 from counterlens.core.engine.reconstruction import reconstructions, warnings_of
 from counterlens.core.engine.scene_builder import scene_of
-from counterlens.core.errors import CounterlensError
 from counterlens.core.images.pixels import as_saved, signed, to_pixels, unit
 from counterlens.core.problem.inversion_ledger import InversionLedger
 from counterlens.core.problem.items import Counterfactual, Try
@@ -92,41 +92,17 @@ class Solver:
                 yield record
 
     def solve(
-        self, todo: Sequence[ScoredImage], writer: Writer, place: tuple[int, int] = (0, 1), rows: int = 0
+        self, todo: Sequence[ScoredImage], writer: Writer, place: tuple[int, int] = (0, 1)
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Solve together; if that fails in halves, so that one image cannot take the others with it.
+        """(digest, record) of each image, solved together as far as they can be; see halved."""
 
-        A batch that does not fit into memory is halved as well, down to one row in a network call.
-        """
-        rows = rows or self.prepared.request.batch
-        failure, full = "", False
-        try:
-            yield from self._together(todo, writer, place, rows)
-            return
-        except Exception as error:
-            full = isinstance(error, torch.OutOfMemoryError)
-            failure = self._reason(error)
-        # Out of the handler: the exception holds the frames, and they the tensors, of the batch that failed.
-        if full and self.pipeline.device.startswith("cuda"):
-            torch.cuda.empty_cache()
-        if len(todo) == 1 and not (full and rows > 1):
-            yield todo[0].item.digest, writer.fail(todo[0], failure)
-            return
-        half = (len(todo) + 1) // 2
-        for part in (todo[:half], todo[half:]):
-            if part:
-                yield from self.solve(part, writer, place, max(1, rows // 2) if full else rows)
+        def together(part: Sequence[ScoredImage], rows: int) -> Iterator[tuple[str, dict[str, Any]]]:
+            return self._together(part, writer, place, rows)
 
-    def _reason(self, error: Exception) -> str:
-        """Why an image failed, in one line; what is no failure of an image goes on."""
-        if isinstance(error, CounterlensError):
-            if error.exit_code != 1:
-                raise error
-        elif not isinstance(error, (RuntimeError, FloatingPointError)) and self.strict:
-            raise error
-        line = next(iter(str(error).splitlines()), "")
-        expected = isinstance(error, (CounterlensError, RuntimeError, FloatingPointError))
-        return line if expected and line else f"{type(error).__name__}: {line}"
+        def failed(one: ScoredImage, reason: str) -> tuple[str, dict[str, Any]]:
+            return one.item.digest, writer.fail(one, reason)
+
+        yield from halved(todo, together, failed, self.prepared.request.batch, self.strict)
 
     def _together(
         self, todo: Sequence[ScoredImage], writer: Writer, place: tuple[int, int], rows: int

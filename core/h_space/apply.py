@@ -15,6 +15,7 @@ from counterlens.core.h_space.injection import AddShift, weights_of
 from counterlens.core.h_space.shifts import Shift, ShiftBank
 from counterlens.core.images.pixels import as_saved, unit
 from counterlens.core.problem.problem import Problem
+from counterlens.core.utils.batched import batched
 
 if TYPE_CHECKING:
     from counterlens.core.h_space.job import FindJob
@@ -56,12 +57,13 @@ def cells(
     ]
     for window in dict.fromkeys(windows):
         part = [one for one in todo if one[2] == window]
-        for k in range(0, len(part), problem.batch):
-            some = part[k : k + problem.batch]
+        done = 0
+        for some in batched(part, problem.batch):
             deltas = torch.stack([shift.delta for _, shift, _, _ in some], 1)
             given = torch.tensor([s for *_, s in some])
             yield from _walked(problem, [row for row, *_ in some], some, deltas, given, bank.space.site, symmetric, cap)
-            job.progress("pictures", min(k + problem.batch, len(part)), len(part))
+            done += len(some)
+            job.progress("pictures", done, len(part))
 
 
 def _walked(

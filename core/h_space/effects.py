@@ -17,6 +17,7 @@ from counterlens.core.diffusion.inversion import Inversion
 from counterlens.core.h_space.injection import AddShift, weights_of
 from counterlens.core.h_space.recording import problem_of
 from counterlens.core.images.pixels import as_saved
+from counterlens.core.utils.batched import batched
 
 if TYPE_CHECKING:
     from counterlens.core.h_space.job import FindJob
@@ -84,9 +85,7 @@ TRIM = 0.01  # share of the path's pieces that is left out at either end, as Kar
 def starts(job: FindJob) -> Iterator[tuple[Problem, Inversion]]:
     """What is moved: the images that were named, else generated samples, batch by batch."""
     if job.problem is not None:
-        size = max(1, job.quest.batch)
-        for k in range(0, len(job.problem.scene), size):
-            part = job.problem.take(range(k, min(k + size, len(job.problem.scene))))
+        for part in map(job.problem.take, batched(range(len(job.problem.scene)), job.quest.batch)):
             yield part, part.invert(0.0)
         return
     for batch in job.recorded():
@@ -96,11 +95,10 @@ def starts(job: FindJob) -> Iterator[tuple[Problem, Inversion]]:
 @torch.no_grad()
 def moved(problem: Problem, inversion: Inversion, delta: Tensor, site: str, strengths: Sequence[float]) -> Tensor:
     """Pictures [S,B,3,H,W] in [0,1], as saved, at every strength of a shift ``delta`` [T,c,h',w']."""
-    n, size = len(problem.scene), max(1, problem.batch)
+    n = len(problem.scene)
     rows = [(row, strength) for strength in strengths for row in range(n)]
     parts = []
-    for k in range(0, len(rows), size):
-        chosen = rows[k : k + size]
+    for chosen in batched(rows, problem.batch):
         part, at = problem.take([row for row, _ in chosen]), inversion.take([row for row, _ in chosen])
         strength = torch.tensor([s for _, s in chosen], device=inversion.x.device)
         shift = AddShift(delta[:, None].to(inversion.x), strength, weights_of(len(delta)), site)

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from counterlens.core.errors import UsageError
-from counterlens.core.h_space.recording import batches, inverted, problem_of, sampled, scene_without_target
+from counterlens.core.h_space.recording import inverted, problem_of, sampled, scene_without_target
 from counterlens.core.h_space.shifts import ShiftBank, ShiftSpace
 from counterlens.core.images.fit import Picture, fit
 from counterlens.core.images.pixels import as_saved, to_tensor
 from counterlens.core.models.model_options import ModelOptions
+from counterlens.core.utils.batched import batched
 from counterlens.core.utils.once import Once
 from counterlens.core.utils.seeds import key
 
@@ -109,12 +110,12 @@ class FindJob:
 
     def _samples(self, sites: Sequence[str], start: int) -> Iterator[Recorded]:
         q = self.quest
-        for numbers in batches(range(start, q.count), q.batch):
+        for numbers in batched(range(start, q.count), q.batch):
             yield sampled(self._scene(self._looks(numbers), numbers), sites, numbers, q.seed, self.combiner, q.eta)
 
     def _images(self, sites: Sequence[str], start: int) -> Iterator[Recorded]:
         pictures = self.pictures()
-        for numbers in batches(range(start, len(pictures)), self.quest.batch):
+        for numbers in batched(range(start, len(pictures)), self.quest.batch):
             scene = self._scene(torch.stack([pictures[n][1] for n in numbers]), numbers)
             yield inverted(problem_of(scene, self.inverter, self.combiner), sites, numbers)
 

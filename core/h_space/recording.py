@@ -7,7 +7,7 @@ its start is that of no other sample's steps, and the global random state is lef
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -131,12 +131,6 @@ def inverted(problem: Problem, sites: Sequence[str], numbers: Sequence[int] = ()
     x0 = path[-1] / float(inversion.grid[-1].a)
     scene = problem.scene
     return Recorded(tuple(numbers or scene.rows), recorder.stacked(), x0, torch.stack(path), scene.picture(x0), scene)
-
-
-def batches(numbers: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
-    """The numbers in batches of at most ``size``, in order."""
-    for k in range(0, len(numbers), max(1, size)):
-        yield tuple(numbers[k : k + max(1, size)])
 
 
 def problem_of(scene: Scene, inverter: Inverter, combiner: Combiner) -> Problem:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from counterlens.core.errors import UsageError
 from counterlens.core.metrics.metric import KEYS, NAN, ImageMetric, SetMetric
+from counterlens.core.utils.batched import batched
 
 if TYPE_CHECKING:
     from counterlens.core.metrics.context import Context
@@ -95,14 +95,3 @@ def set_rows(metric: SetMetric, state: Any, context: Context, failed: int = 0) -
         }
         for column in metric.columns(context)
     ]
-
-
-def batched(things: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of at most ``size``, in order.
-
-    >>> list(batched("abc", 2))
-    [['a', 'b'], ['c']]
-    """
-    source = iter(things)
-    while part := list(islice(source, size)):
-        yield part

@@ -18,6 +18,7 @@ from torch import Tensor
 from counterlens.core.problem.items import SearchResult
 from counterlens.core.search.descent_gradients import GRADIENTS
 from counterlens.core.search.descent_variables import DescentState, VariableShift, variables_of
+from counterlens.core.utils.batched import batched
 
 if TYPE_CHECKING:
     from counterlens.core.diffusion.inversion import Inversion
@@ -107,13 +108,11 @@ def result_of(problem: Problem, courses: Sequence[DescentState]) -> SearchResult
 def descended(problem: Problem, descend_one: Callable[[Problem], SearchResult]) -> SearchResult:
     """All images of a problem in batches; rows whose change maps leave out other steps go apart."""
     grid = problem.scene.grid[problem.inverter.start(len(problem.scene.grid) - 1) :]
-    parts: list[tuple[list[int], SearchResult]] = []
-    size = max(1, problem.batch)
+    parts: list[tuple[Sequence[int], SearchResult]] = []
     lock = problem.scene.lock
     groups = lock.groups(grid) if lock is not None else [list(range(len(problem.scene)))]
     for group in groups:
-        for k in range(0, len(group), size):
-            rows = group[k : k + size]
+        for rows in batched(group, problem.batch):
             parts.append((rows, descend_one(problem.take(rows))))
     place = {row: (result_of, k) for rows, result_of in parts for k, row in enumerate(rows)}
     order = [place[row] for row in range(len(problem.scene))]

@@ -15,13 +15,12 @@ from counterlens.core.diffusion.loop import last
 from counterlens.core.problem.items import SearchResult
 from counterlens.core.problem.problem import Problem
 from counterlens.core.search.guidance_step import GuidanceStep
+from counterlens.core.utils.batched import batched
 
 
 def chunks(problem: Problem) -> Iterator[Problem]:
     """The problem in batches of at most ``problem.batch`` rows, in order."""
-    size = max(1, problem.batch)
-    for k in range(0, len(problem.scene), size):
-        yield problem.take(range(k, min(k + size, len(problem.scene))))
+    yield from map(problem.take, batched(range(len(problem.scene)), problem.batch))
 
 
 def walk(problem: Problem, inversion: Inversion, through: str = "estimate") -> Tensor:
@@ -82,15 +81,17 @@ def search_ladder(
     reaches tau keeps its best try. Inversions are made once for each (image, step).
     """
     best = [BestTry() for _ in range(len(problem.scene))]
-    for k in range(0, len(ladder), together):
+    done = 0
+    for rungs in batched(ladder, together):
         open_rows = [row for row, b in enumerate(best) if not (stop and b.reached)]
-        tries = [(row, rung) for row in open_rows for rung in ladder[k : k + together]]
+        tries = [(row, rung) for row in open_rows for rung in rungs]
         for part in _batches(tries, problem):
             for (row, rung), x0, p in zip(part, *_try(problem, part, through), strict=True):
                 best[row].offer(x0, rung, float(p), problem.tau)
                 if problem.keep:
                     best[row].ends.append(x0)
-        problem.tick(min(k + together, len(ladder)), len(ladder))
+        done += len(rungs)
+        problem.tick(done, len(ladder))
         if not open_rows:
             break
     return SearchResult(
@@ -101,19 +102,18 @@ def search_ladder(
     )
 
 
-def _batches(tries: list[tuple[int, LadderStep]], problem: Problem) -> Iterator[list[tuple[int, LadderStep]]]:
+def _batches(tries: list[tuple[int, LadderStep]], problem: Problem) -> Iterator[Sequence[tuple[int, LadderStep]]]:
     """Tries that walk together: of every start where levels may mix, else of one start at a time."""
-    size = max(1, problem.batch)
     groups = [tries] if problem.mixes else [[t for t in tries if t[1].skip == skip] for skip in _skips(tries)]
     for group in groups:
-        yield from (group[k : k + size] for k in range(0, len(group), size))
+        yield from batched(group, problem.batch)
 
 
 def _skips(tries: Sequence[tuple[int, LadderStep]]) -> list[float]:
     return list(dict.fromkeys(rung.skip for _, rung in tries))
 
 
-def _try(problem: Problem, tries: list[tuple[int, LadderStep]], through: str) -> tuple[Tensor, Tensor]:
+def _try(problem: Problem, tries: Sequence[tuple[int, LadderStep]], through: str) -> tuple[Tensor, Tensor]:
     """x0 [N,C,h,w] and p(target) [N] of these tries."""
     strength = torch.tensor([rung.strength for _, rung in tries])
     part = problem.take([row for row, _ in tries])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
+
+from counterlens.core.utils.batched import batched
 
 
 def logit_gap(record: dict[str, Any]) -> tuple[float | None, float | None]:
@@ -17,39 +20,28 @@ def logit_gap(record: dict[str, Any]) -> tuple[float | None, float | None]:
 
 def reconstructed(desk: Any, ready: Sequence[Any], progress: Any) -> list[dict[str, Any]]:
     """For each image its reconstruction (a PIL ``picture``, None if it failed), PSNRs, costs and ``failure``."""
-    size, rows = desk.prepared.request.batch, []
-    for k in range(0, len(ready), size):
-        rows += _reconstructed(desk, list(ready[k : k + size]))
-        progress("inverting", min(k + size, len(ready)), len(ready))
+    from counterlens.core.engine.halved import halved
+
+    rows: list[dict[str, Any]] = []
+    for part in batched(ready, desk.prepared.request.batch):
+        begun = time.perf_counter()
+
+        def failed(one: Any, reason: str, begun: float = begun) -> dict[str, Any]:
+            return {**_empty(one), "failure": reason, "seconds": round(time.perf_counter() - begun, 3)}
+
+        rows += halved(part, lambda some, _: _rows(desk, some), failed, strict=True)
+        progress("inverting", len(rows), len(ready))
     return rows
 
 
-def _reconstructed(desk: Any, ready: list[Any]) -> list[dict[str, Any]]:
-    """A batch; one that fails is halved, so that an image that cannot be inverted is alone in it."""
-    import time
-
-    from counterlens.core.errors import RunFailed
-
-    begun = time.perf_counter()
-    try:
-        return _rows(desk, ready, begun)
-    except RunFailed as error:
-        if len(ready) == 1:
-            return [{**_empty(ready[0]), "failure": str(error), "seconds": round(time.perf_counter() - begun, 3)}]
-    half = (len(ready) + 1) // 2
-    return _reconstructed(desk, ready[:half]) + _reconstructed(desk, ready[half:])
-
-
-def _rows(desk: Any, ready: list[Any], begun: float) -> list[dict[str, Any]]:
-    import time
-
+def _rows(desk: Any, ready: Sequence[Any]) -> list[dict[str, Any]]:
     import torch
     from PIL import Image
 
     from counterlens.core.images.pixels import as_saved, psnr, signed, to_pixels
     from counterlens.core.problem.inversion_tools import walked_back
 
-    problem = desk.problem(ready)
+    begun, problem = time.perf_counter(), desk.problem(ready)
     for editor in problem.editors:
         problem = editor.on_problem(problem)
     inversion, meter, scene = problem.invert(), problem.scene.net.meter, problem.scene

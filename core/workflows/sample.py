@@ -22,18 +22,18 @@ def from_noise(session: Session, request: Request, count: int, progress: Any) ->
     from counterlens.core.engine.prepare import prepare
     from counterlens.core.h_space.recording import sampled
     from counterlens.core.images.pixels import to_pixels
+    from counterlens.core.utils.batched import batched
 
     request = request.model_copy(update={"images": ()})
     prepared = prepare(request, session.registry, _blanks(request, count), needs={})
     found: list[np.ndarray] = []
     with ExitStack() as stack:
         desk, ready = session.desk(stack, prepared, progress)
-        for k in range(0, count, request.batch):
-            problem = desk.problem(ready[k : k + request.batch])
-            numbers = range(k, k + len(problem.scene))
+        for numbers in batched(range(count), request.batch):
+            problem = desk.problem([ready[n] for n in numbers])
             made = sampled(problem.scene, (), numbers, request.seed, problem.combiner)
             found += [to_pixels(picture) for picture in made.picture]
-            progress("sampling", min(k + request.batch, count), count)
+            progress("sampling", len(found), count)
     return found
 
 
@@ -55,13 +55,14 @@ def generate(
     """
     from counterlens.core.h_space.recording import sampled, scene_without_target
     from counterlens.core.images.pixels import as_saved
+    from counterlens.core.utils.batched import batched
     from counterlens.core.utils.seeds import key
 
     grid, made = pipeline.grid(steps), []
-    for at in range(0, len(prompts), max(1, batch)):
-        part = slice(at, at + max(1, batch))
-        grey = torch.zeros(len(prompts[part]), 3, *pipeline.size)
-        seeds = [key(seed, number, "words") for number in numbers[part]]
-        scene = scene_without_target(pipeline, None, grey, grid, seeds, combiner, prompts[part])
-        made.append(as_saved(sampled(scene, (), numbers[part], seed, combiner).picture).cpu())
+    for part in batched(zip(numbers, prompts, strict=True), batch):
+        some, texts = zip(*part, strict=True)
+        grey = torch.zeros(len(part), 3, *pipeline.size)
+        seeds = [key(seed, number, "words") for number in some]
+        scene = scene_without_target(pipeline, None, grey, grid, seeds, combiner, texts)
+        made.append(as_saved(sampled(scene, (), some, seed, combiner).picture).cpu())
     return torch.cat(made)

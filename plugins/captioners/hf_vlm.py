@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from counterlens.core.conditioning.captioner import Captioner
+from counterlens.core.utils.batched import batched
 from counterlens.plugins.captioners.requirements import check_weights, opened
 from counterlens.plugins.captioners.template import checked, filled
 
@@ -53,8 +54,7 @@ class HfVlm(Captioner):
         found: dict[int, str] = {}
         for label in dict.fromkeys(labels):  # pictures of one class share their text, so that nothing is padded
             own = [k for k, other in enumerate(labels) if other == label]
-            for at in range(0, len(own), self.rows):
-                part = own[at : at + self.rows]
+            for part in batched(own, self.rows):
                 with torch.no_grad():
                     found.update(
                         zip(part, self._said(model, processor, [pictures[k] for k in part], label), strict=True)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from counterlens.core.h_space.activation_store import Shards, Steps
-from counterlens.core.h_space.recording import batches
 from counterlens.core.linalg.pca import Sketch
+from counterlens.core.utils.batched import batched
 from counterlens.core.utils.digest import digest
 from counterlens.core.utils.files import cache_folder
 
@@ -73,7 +73,7 @@ class Reading:
 
     @property
     def batches(self) -> list[tuple[int, ...]]:
-        return list(batches(range(self.count), self.job.quest.batch))
+        return list(batched(range(self.count), self.job.quest.batch))
 
     def clear(self) -> None:
         """Remove what was kept only until the directions are found."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from counterlens.core.problem.method_pieces import Inverter
+from counterlens.core.utils.batched import batched
 
 if TYPE_CHECKING:
     from counterlens.core.diffusion.inversion import Inversion
@@ -29,10 +30,10 @@ class Direct(Inverter):
         first = self.start(n, skip)
         grid = scene.grid[first:]
         path = ddim_path(problem, grid, source=True)
-        churn, size = (0.0,) * (n - first), max(1, problem.batch)
+        churn = (0.0,) * (n - first)
         pairs = [(i, row) for i in range(n - first) for row in range(len(scene))]
         with torch.no_grad():
-            parts = [means(problem, path, churn, pairs[k : k + size], first=first) for k in range(0, len(pairs), size)]
+            parts = [means(problem, path, churn, part, first=first) for part in batched(pairs, problem.batch)]
         mean = torch.cat(parts).unflatten(0, (n - first, len(scene)))
         residual = tuple(path[i + 1] - mean[i] for i in range(n - first))
         inversion = Inversion(path[0], grid, residual=residual, path=path)

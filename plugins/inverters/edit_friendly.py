@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from counterlens.core.problem.method_pieces import Inverter
+from counterlens.core.utils.batched import batched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,11 +63,10 @@ class EditFriendly(Inverter):
         from counterlens.core.problem.inversion_tools import means
 
         branch = {"editing": "", "source": list(problem.scene.cond)[-1], "null": "null"}[self.under]
-        rows, size, kept = problem.scene.rows, max(1, problem.batch), problem.inversions.steps
+        rows, kept = problem.scene.rows, problem.inversions.steps
         wanted = [(i, row) for i in range(start, len(churn)) for row in range(len(rows))]
         new = [(i, row) for i, row in wanted if (self, i, rows[row]) not in kept]
-        for k in range(0, len(new), size):
-            part = new[k : k + size]
+        for part in batched(new, problem.batch):
             for (i, row), mean in zip(part, means(problem, path, churn, part, branch), strict=True):
                 kept[self, i, rows[row]] = path[i + 1][row] - mean
         steps = range(start, len(churn))

@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from counterlens.core.images.fit import Picture, fit
 from counterlens.core.images.pixels import to_tensor
+from counterlens.core.utils.batched import batched
 from counterlens.core.utils.weights import write_weights
 from counterlens.plugins.trainers.fitting.classifier import calibration_error, temperature
 
@@ -43,10 +44,10 @@ def write(job: TrainJob, data: LabelledImages, role: str, path: Path) -> dict[st
 def embedded(job: TrainJob, data: LabelledImages, part: str) -> Tensor:
     """Unit embeddings [N,D] of a part's images."""
     pipeline, rows, out = job.network, data.rows[part], []
-    for k in range(0, len(rows), 32):
-        images = [to_tensor(fit(Picture(data.pixels[row]), pipeline.size).pixels) for row in rows[k : k + 32]]
+    for part_rows in batched(rows, 32):
+        images = [to_tensor(fit(Picture(data.pixels[row]), pipeline.size).pixels) for row in part_rows]
         out.append(pipeline.embed(torch.stack(images).to(pipeline.device)).cpu())
-        job.progress(f"embeddings of {part}", min(k + 32, len(rows)), len(rows))
+        job.progress(f"embeddings of {part}", sum(map(len, out)), len(rows))
     return normalize(torch.cat(out), dim=1)
 
 

@@ -7,7 +7,8 @@ import torch
 
 from counterlens.core.diffusion.levels import Estimate
 from counterlens.core.diffusion.loop import denoise
-from counterlens.core.h_space.recording import Noises, draw, inverted, key, sampled, scene_without_target
+from counterlens.core.h_space.recording import Noises, draw, inverted, sampled, scene_without_target
+from counterlens.core.utils.seeds import key
 from counterlens.plugins.combiners.cfg import Cfg
 from counterlens.plugins.inverters.ddim import Ddim
 from counterlens.plugins.inverters.edit_friendly import EditFriendly

@@ -9,7 +9,7 @@ import torch
 from counterlens.core.classifiers.features import Features, penultimate
 from counterlens.core.errors import UsageError
 from counterlens.core.metrics.context import Context
-from counterlens.core.metrics.evaluate import batched, column_table, evaluate, unavailable
+from counterlens.core.metrics.evaluate import column_table, evaluate, unavailable
 from counterlens.core.metrics.metric import CounterfactualPair, ImageMetric, PictureMetric
 from counterlens.core.plugin.registry import load_registry
 
@@ -140,7 +140,3 @@ def test_each_picture_is_looked_at_once():
     assert torch.allclose(first[:, 0], torch.tensor([0.1, 0.2, 0.3, 0.4]))
     assert torch.equal(features.of(reversed(pictures)), first.flip(0))
     assert sum(asked) == 4
-
-
-def test_batched():
-    assert list(batched(iter(range(5)), 2)) == [[0, 1], [2, 3], [4]]
