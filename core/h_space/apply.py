@@ -69,7 +69,7 @@ def cells(
 def _walked(
     problem: Problem,
     rows: list[int],
-    some: list[tuple[int, Shift, tuple[float, float], float]],
+    some: Sequence[tuple[int, Shift, tuple[float, float], float]],
     deltas: Tensor,
     strengths: Tensor,
     site: str,

@@ -135,7 +135,8 @@ class CorrelationDifference(SetMetric):
         read = context.once("attributes", lambda: Features("attributes", partial(attributes, net), context.device))
         made = {key: picture for key, picture in fakes if picture is not None}
         both = [(key, picture, made[key]) for key, picture in reals if picture is not None and key in made]
-        before, after = (read.of([pair[side] for pair in both]).double().numpy() for side in (1, 2))
+        sides = [source for _, source, _ in both], [edited for _, _, edited in both]
+        before, after = (read.of(pictures).double().numpy() for pictures in sides)
         found = {key: (x, y - x) for (key, _, _), x, y in zip(both, before, after, strict=True)}
         reference = correlations(read_labels(self.labels, net.labels)) if self.labels else None
         return Deltas(found, reference, net.label_index(self.query))
