@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 
 PARTS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
-
-
 ENOUGH = 600  # images of a large domain that are drawn if ``first`` does not say how many
-
-
 Notice = Callable[[str], None]
 
 

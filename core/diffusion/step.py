@@ -57,6 +57,4 @@ def only(branches: Mapping[str, Tensor], step: Step) -> Tensor:
 
 
 Condition = Mapping[str, "Tensor"]  # branch name -> [B,T,D] (or [B,D]); every branch is one network answer
-
-
 Extra = Mapping[str, Mapping[str, "Tensor"]]  # branch name -> further network inputs, such as SDXL's pooled text

@@ -218,6 +218,4 @@ def weights_of(model: str, adapters: Sequence[str] = ()) -> dict[str, str]:
 
 
 def _report(run: Run, records: list[dict[str, Any]], registry: Registry) -> None:
-    from counterlens.core.engine.session import sections_of
-
     write_report(run.path, run.manifest, records, sections_of(registry, run.manifest, records))

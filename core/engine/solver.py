@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 
 Progress = Callable[[str, int, int], None]
-
-
 NOT_FINITE = "the result is not finite: the edit went out of range; try smaller strengths or --dtype float32"
 
 

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 
 Progress = Callable[[str, int, int], None]
-
-
 Notice = Callable[[str], None]
 
 

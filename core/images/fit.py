@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -11,13 +10,7 @@ from PIL import Image
 from counterlens.core.errors import UsageError, unknown
 from counterlens.core.utils.digest import image_digest
 
-if TYPE_CHECKING:
-    pass
-
-
 MIN_SIDE = 8
-
-
 POLICIES = ("crop", "pad", "squash")
 
 

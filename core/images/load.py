@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -20,16 +19,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from counterlens.core.errors import UsageError
 from counterlens.core.images.fit import MIN_SIDE, Picture
 
-if TYPE_CHECKING:
-    pass
-
-
 MAX_PIXELS = 100_000_000
-
-
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, OverflowError)
-
-
 _opening = threading.Lock()
 
 

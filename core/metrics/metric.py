@@ -42,16 +42,9 @@ class Metric(Piece):
 
 
 NAN = math.nan
-
-
 Value = float | None
-
-
 YES_NO = "yes/no"  # unit of metrics whose values are 1 and 0; their mean is a share
-
-
 KEYS = ("digest", "image", "target")  # of a row; rows of several methods belong together by image and target
-
 
 POPULATIONS = {
     "all": "every image that was asked for",

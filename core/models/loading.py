@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 
 P = TypeVar("P", bound="Pipeline")
-
-
 CODECS = ("vae", "movq", "vqvae")
 
 

@@ -53,7 +53,6 @@ KINDS: dict[str, type[Piece]] = {
     )
 }
 
-
 BUILT_IN = tuple(
     f"counterlens.plugins.{name}"
     for name in (
@@ -77,10 +76,7 @@ BUILT_IN = tuple(
     )
 )
 
-
 HOOK_OF = {kind: f"counterlens_{kind if kind == 'guidance' else kind + 's'}" for kind in KINDS}
-
-
 HOOK_OF["search"] = "counterlens_searches"
 
 

@@ -48,14 +48,8 @@ def record_hash(record: Mapping[str, Any]) -> str:
 
 
 AGAIN = ("missing", "never", "always")
-
-
 STATUS = ("running", "done", "failed", "interrupted")
-
-
 LOCK = ".lock"
-
-
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 

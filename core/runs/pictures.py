@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 SIDE = 256  # small pictures are shown enlarged to at least this, pixel by pixel
-
-
 MOST = 512  # large ones are reduced to this
-
-
 SHOW_MS = 1000  # each frame of an animation
 
 

@@ -56,7 +56,6 @@ SEEN = 8  # of 255: a change of no pixel beyond it is one that nobody sees
 
 UNJUDGED: Mapping[str, Any] = {"judge_flipped": None, "judge_before": None, "judge_after": None}
 
-
 UNSPENT: Mapping[str, Any] = {
     "unet_evaluations": 0,
     "unet_evaluations_reused": 0,

@@ -16,14 +16,8 @@ if TYPE_CHECKING:
 
 
 SMALL = 96  # pictures up to this size are shown as enlarged pixels
-
-
 LARGE = 448  # larger ones are reduced to this size
-
-
 CLASSES = 6  # classes shown of each classifier
-
-
 Record = Mapping[str, Any]
 
 

@@ -9,19 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from counterlens.core.testing.tokenizers import clip_tokenizer, t5_tokenizer
 
-if TYPE_CHECKING:
-    pass
-
-
 SIZE = 16  # pixels a side
-
-
 WIDTH = 8  # of every text and image embedding
-
 
 _BASE = {
     "sample_size": 8,
@@ -30,7 +23,6 @@ _BASE = {
     "norm_num_groups": 4,
     "attention_head_dim": 4,
 }
-
 
 _ATTENDS = {
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
@@ -48,7 +40,6 @@ _ADDED = {
     "cross_attention_dim": WIDTH,
 }
 
-
 _CODEC = {
     "block_out_channels": (8, 8),
     "layers_per_block": 1,
@@ -58,7 +49,6 @@ _CODEC = {
     "down_block_types": ("DownEncoderBlock2D",) * 2,
     "up_block_types": ("UpDecoderBlock2D",) * 2,
 }
-
 
 _LATENT_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 

@@ -45,8 +45,6 @@ class Trainer(Piece):
 
 
 Progress = Callable[[str, int, int], None]
-
-
 Notice = Callable[[str], None]
 
 
