@@ -127,37 +127,11 @@ def test_data_of_a_plugin_is_divided_by_groups_and_its_scheme_is_known():
         registry.open_dataset("besides:x")
 
 
-def test_a_domain_is_a_data_set():
-    found = REGISTRY.open_dataset("domain:digits?split=validation&first=12")
-    assert len(found) == 12 and found.labels[4] == "four"
-    domain = REGISTRY.domain("digits")
-    for k, example in enumerate(found.examples):
-        assert example.label == domain.sample(k, "validation").label
-        assert (example.read() == domain.sample(k, "validation").pixels).all()
-    other = REGISTRY.open_dataset("domain:digits?split=test&first=12")
-    assert found.content() != other.content()
-    with pytest.raises(UsageError, match="splits train, validation and test"):
-        REGISTRY.open_dataset("domain:digits?split=val")
-
-
 def many(root, count=60):
     for name in ("cat", "dog"):
         for k in range(count):
             picture(root / name / f"{name}-{k // 2}-{k % 2}.png", 2 * k + (name == "cat"))
     return root
-
-
-def test_a_plain_folder_is_divided_by_groups_alike_whatever_is_asked_for(tmp_path):
-    uri = f"folder:{many(tmp_path)}?group=-(\\d+)-"
-    parts = {name: REGISTRY.open_dataset(f"{uri}&split={name}") for name in ("train", "validation", "test", "all")}
-    groups = {name: {e.group for e in parts[name].examples} for name in parts}
-    assert not groups["train"] & groups["test"] and not groups["validation"] & groups["test"]
-    assert groups["train"] | groups["validation"] | groups["test"] == groups["all"]
-    assert sum(len(parts[name]) for name in ("train", "validation", "test")) == len(parts["all"]) == 120
-    assert len(parts["train"]) > 60 > len(parts["test"]) > 10
-    alike = REGISTRY.open_dataset(f"{uri}&split=test&classes=dog,cat&first=3")
-    assert alike.labels == ("dog", "cat") and alike.counts() == {"dog": 3, "cat": 3}
-    assert {e.id for e in alike.examples} <= {e.id for e in parts["test"].examples}
 
 
 def test_pictures_are_cut_and_trimmed_as_the_uri_says(tmp_path):

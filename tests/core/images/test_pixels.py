@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from counterlens.core.images import pixels
+from counterlens.core.images.pixels import as_saved, to_tensor
 
 ALL = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
 
@@ -46,3 +47,18 @@ def test_a_contact_sheet_has_every_image_in_reading_order():
     sheet = np.asarray(pixels.contact_sheet(images, columns=3, zoom=2))
     assert sheet.shape == (8, 18, 3)
     assert sheet[0, ::6, 0].tolist() == [0, 64, 128] and sheet[4, ::6, 0].tolist() == [191, 255, 0]
+
+
+def test_what_is_scored_is_what_is_saved():
+    x = torch.tensor([[[[-1.3, 0.0, 0.004, 1.2]]]])
+    torch.testing.assert_close(as_saved(x) * 255, torch.tensor([[[[0.0, 128.0, 128.0, 255.0]]]]))
+
+
+def gradient(height=24, width=32):
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 255 // width, y * 255 // height, np.full_like(x, 90)], -1).astype(np.uint8)
+
+
+def test_tensor():
+    tensor = to_tensor(gradient())
+    assert tensor.shape == (3, 24, 32) and tensor.min() >= -1 and tensor.max() <= 1

@@ -122,21 +122,6 @@ def test_unknown_names_get_a_suggestion():
         registry.make("editor", "blur radios=2")
 
 
-def test_options_are_read_as_their_fields_types():
-    registry = with_plugins(mine=Brings(Blur))
-    piece = registry.make("editor", "blur radius=2.5 sizes=3,4,5 maybe=0.5")
-    assert (piece.radius, piece.sizes, piece.maybe) == (2.5, (3, 4, 5), (0.5,))
-    assert registry.make("editor", "blur sizes=").sizes == ()
-
-
-@pytest.mark.parametrize("text", ["blur radius=x", "blur radius=0", "blur sizes=1,a", "blur radius", "blur 'x", ""])
-def test_bad_options_are_one_line(text):
-    registry = with_plugins(mine=Brings(Blur))
-    with pytest.raises(UsageError) as caught:
-        registry.make("editor", text)
-    assert len(str(caught.value).splitlines()) == 1
-
-
 def test_two_registries_do_not_share():
     assert "blur" in with_plugins(mine=Brings(Blur)).entries["editor"]
     assert "blur" not in load_registry(third_party=False).entries["editor"]

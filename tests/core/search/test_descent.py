@@ -9,7 +9,7 @@ from counterlens.core.errors import UsageError
 from counterlens.core.problem.inversion_ledger import InversionLedger
 from counterlens.core.problem.scene import locked
 from counterlens.core.problem.view import View
-from counterlens.core.search.descent import evaluate, factor
+from counterlens.core.search.descent import evaluate
 from counterlens.core.search.descent_variables import DescentSettings, Variables, variables_of
 from counterlens.core.search.guidance_step import total
 from counterlens.plugins.combiners.cfg import Cfg
@@ -208,16 +208,6 @@ def test_an_image_is_done_so_many_iterates_after_it_reached_tau():
         assert len(course.tried) == length
 
 
-def test_the_start_keeps_each_images_norm_c_batched():
-    """The reference keeps one norm of one image; here each has its own."""
-    x = torch.stack([torch.ones(4, 2, 2), 3 * torch.ones(4, 2, 2)])
-    for row in range(2):
-        v = Variables(torch.full((1, 4, 2, 2), 0.5, requires_grad=True), {}, x[row : row + 1])
-        v.start.data[0, 0] = 2.0
-        v.keep_norm()
-        assert abs(float((v.x + v.start).detach().norm()) - float(x[row].norm())) < 1e-4
-
-
 def test_an_image_whose_gradient_is_not_finite_fails_alone_with_its_iteration(problem, world):
     p = world_problem(problem, world, search=Descent(iterations=3))
     broken = p.scene.x0.clone()
@@ -246,11 +236,6 @@ def test_counts_forward_recomputed_and_backward_passes(problem, world):
         meter = p.scene.net.meter
         assert meter.forward[0] == forward and meter.recomputed[0] == again
         assert meter.backward[0] == (8 if gradient == "truncated:2" else 20)
-
-
-def test_cosine_falls_to_a_tenth_of_every_rate():
-    how = DescentSettings(torch.optim.Adam, schedule="cosine", iterations=10)
-    assert factor(0, how) == 1.0 and abs(factor(10, how) - 0.1) < 1e-9 and abs(factor(5, how) - 0.55) < 1e-9
 
 
 def test_unknown_gradients_are_refused():
