@@ -10,7 +10,6 @@ from counterlens.core.h_space import gradients
 from counterlens.core.h_space.apply import cells, combined_shift, named_shifts, terms_of
 from counterlens.core.h_space.injection import AddShift
 from counterlens.core.h_space.job import FindRequest
-from counterlens.core.h_space.probe import probe
 from counterlens.core.h_space.shifts import Shift, ShiftBank, ShiftSpace
 from counterlens.core.plugin.registry import load_registry
 from counterlens.core.workflows.find_directions import open_job
@@ -85,16 +84,3 @@ def test_arithmetic(bank):
         terms_of("a*x")
     with pytest.raises(UsageError, match="unknown direction 'c'"):
         combined_shift(bank, "n", terms_of("c"))
-
-
-def test_a_probe_compares_sites_at_equal_length(job):
-    rows = list(probe(job, ["up.1"], 0.3))
-    assert [row["site"] for row in rows] == ["up.1"]
-    for row in rows:
-        assert row["n"] == 8 and len(row["r2_steps"]) == 4 and row["r2"] == max(row["r2_steps"])
-        assert all(0 <= row[k] <= 1 for k in ("swap", "gradient", "mean-difference", "random"))
-    (up,) = rows
-    assert up["gradient"] > up["random"] and up["gradient_l1"] > 0
-    with pytest.raises(UsageError, match="all decided as one class"), ExitStack() as stack:
-        same = FindRequest(images=("shapes:3", "shapes:4"), steps=4)
-        list(probe(stack.enter_context(open_job(REGISTRY, same, NEEDS)), ["up.1"], 0.3))

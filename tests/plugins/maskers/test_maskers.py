@@ -12,7 +12,6 @@ from counterlens.core.engine.prepare import prepare
 from counterlens.core.engine.request import Request
 from counterlens.core.errors import MissingError, PlanError, UsageError
 from counterlens.core.images import map_ops
-from counterlens.core.images.map_file import read_map
 from counterlens.core.plugin.registry import load_registry
 from counterlens.core.problem.masker import Sources
 from counterlens.core.testing.tiny import tiny
@@ -30,60 +29,6 @@ def saved(path, values, mode="L"):
 
 
 # --- algebra ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def pair():
-    g = torch.Generator().manual_seed(0)
-    return torch.rand(2, 1, 12, 16, generator=g), torch.rand(2, 1, 12, 16, generator=g)
-
-
-def test_the_algebra_stays_between_0_and_1_and_is_one(pair):
-    a, b = pair
-    assert torch.equal(map_ops.union(a, b), b.maximum(a)) and torch.equal(map_ops.intersection(a, b), b.minimum(a))
-    assert torch.equal(map_ops.protect(a, torch.ones_like(b)), torch.zeros_like(a))
-    assert torch.equal(map_ops.protect(a, torch.zeros_like(b)), a)
-    de_morgan = 1 - map_ops.intersection(1 - a, 1 - b)
-    torch.testing.assert_close(de_morgan, map_ops.union(a, b))
-    for c in (map_ops.refined(a, True, 2.0, 0.3, 2.0, 3.0, 0.7), map_ops.protect(a, b), map_ops.normalised(a * 9 - 3)):
-        assert c.min() >= 0 and c.max() <= 1
-    assert map_ops.refined(a, cap=0.7).max() <= 0.7
-
-
-def test_an_area_is_kept_exactly_even_with_ties():
-    flat = torch.ones(1, 1, 10, 10)
-    for share in (0.01, 0.25, 0.5, 1.0):
-        assert map_ops.budget(flat, share).mean() == pytest.approx(share, abs=1e-7)
-    ranked = torch.arange(100.0).view(1, 1, 10, 10) / 100
-    kept = map_ops.budget(ranked, 0.1)
-    assert (kept > 0).sum() == 10 and torch.equal(kept[ranked >= 0.9], ranked[ranked >= 0.9])
-
-
-def test_growing_and_feathering_go_outward_only():
-    c = torch.zeros(1, 1, 21, 21)
-    c[0, 0, 10, 10] = 0.6
-    grown, soft = map_ops.grown(c, 3), map_ops.feathered(c, 4)
-    assert grown[0, 0, 10, 13] == pytest.approx(0.6) and grown[0, 0, 10, 14] == 0
-    assert (grown > 0).sum() == sum(y * y + x * x <= 9 for y in range(-3, 4) for x in range(-3, 4))
-    line = soft[0, 0, 10, 10:16]
-    assert line[0] == c[0, 0, 10, 10] and (line[:-1] > line[1:]).all() and line[5] == 0
-    assert torch.equal(map_ops.feathered(torch.zeros_like(c), 4), torch.zeros_like(c))
-    assert (map_ops.feathered(grown, 2)[grown > 0] == grown[grown > 0]).all()
-
-
-@pytest.mark.parametrize("way", ["area", "max", "min", "smooth"])
-def test_11_resizing_keeps_constants_bounds_and_thin_strokes(way, pair):
-    constant = torch.full((1, 1, 64, 64), 0.3)
-    assert torch.equal(map_ops.reduced(constant, (8, 8), way), torch.full((1, 1, 8, 8), 0.3))
-    same = torch.rand(1, 1, 8, 8)
-    assert map_ops.reduced(same, (8, 8), way) is same
-    out = map_ops.reduced(pair[0], (3, 4), way)
-    assert pair[0].min() <= out.min() and out.max() <= pair[0].max()
-    for column in range(8):
-        stroke = torch.zeros(1, 1, 64, 64)
-        stroke[..., column] = 1
-        kept = map_ops.reduced(stroke, (8, 8), way).max()
-        assert kept == {"max": 1, "min": 0}.get(way, kept) and (way == "min" or kept > 0.05)
 
 
 def test_sources_are_joined_from_left_to_right(problem_of, tmp_path):
@@ -109,14 +54,6 @@ def test_sources_are_joined_from_left_to_right(problem_of, tmp_path):
 # --- files ------------------------------------------------------------------------------------------------------
 
 
-def test_4_polarity_is_said(tmp_path):
-    values = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
-    one = read_map(saved(tmp_path / "a.png", values))
-    other = read_map(saved(tmp_path / "b.png", 255 - values), white="keep")
-    np.testing.assert_allclose(one.values, other.values, atol=1e-7)
-    assert one.values.min() == 0 and one.values.max() == 1 and one.values[0, 1] == 0  # 1/255 is a brush's dust
-
-
 @torch.no_grad()
 def test_4_both_polarities_of_one_map_give_the_same_bytes(problem_of, tmp_path):
     from counterlens.core.search.strength_search import walk
@@ -130,34 +67,6 @@ def test_4_both_polarities_of_one_map_give_the_same_bytes(problem_of, tmp_path):
         problem = editor.on_problem(problem_of(steps=5))
         ends.append(walk(problem, problem.invert()))
     assert torch.equal(*ends)
-
-
-def test_files_that_are_no_maps_are_one_line(tmp_path):
-    grey = np.full((16, 16), 90, np.uint8)
-    rgb = np.zeros((16, 16, 3), np.uint8)
-    rgb[..., 0] = 200
-    rgba = np.dstack([grey, grey, grey, np.arange(256, dtype=np.uint8).reshape(16, 16)])
-    saved(tmp_path / "rgb.png", rgb, "RGB")
-    Image.fromarray(rgb).quantize(4).save(tmp_path / "palette.png")
-    saved(tmp_path / "rgba.png", rgba, "RGBA")
-    saved(tmp_path / "grey.png", grey)
-    nan = np.full((16, 16), 0.5, np.float32)
-    nan[3, 3] = np.nan
-    Image.fromarray(nan).save(tmp_path / "nan.tiff")
-    Image.fromarray(np.full((16, 16), 7, np.float32)).save(tmp_path / "nan2.tiff")
-    for name, words, options in (
-        ("rgb.png", "has colours", {}),
-        ("palette.png", "palette of colours", {}),
-        ("rgba.png", "partly transparent", {}),
-        ("grey.png", "no transparency", {"channel": "alpha"}),
-        ("nan.tiff", "not numbers", {}),
-        ("nan2.tiff", "must be in 0..1", {}),
-        ("none.png", "no such file", {}),
-    ):
-        with pytest.raises(UsageError, match=words) as caught:
-            read_map(tmp_path / name, **options)
-        assert "\n" not in str(caught.value) and name in str(caught.value)
-    assert read_map(tmp_path / "rgba.png", channel="alpha").values[8, 0] == pytest.approx(128 / 255)
 
 
 @pytest.mark.parametrize("how", ["--map", "file"])
@@ -413,18 +322,6 @@ def test_squash_and_mask_prompt_by_hand():
     assert torch.equal(squashed(c, "none"), c)
     low = low_resolution(torch.ones(2, 4), 8)
     assert low.shape == (1, 8, 8) and (low[:, :4] > 4).all() and (low[:, 4:] < -4).all()
-
-
-def test_shrinking_then_growing_drops_specks_and_blur_keeps_the_sum():
-    c = torch.zeros(1, 1, 21, 21)
-    c[0, 0, 6:13, 6:13], c[0, 0, 18, 18] = 1, 1
-    less = map_ops.refined(c, shrink=1)
-    assert less.sum() == 25 and (less[0, 0, 7:12, 7:12] == 1).all()
-    opened = map_ops.refined(c, shrink=1, grow=1)
-    assert opened[0, 0, 18, 18] == 0 and opened.sum() == 45  # the square without its four corners
-    blurred = map_ops.refined(less, blur=1)
-    torch.testing.assert_close(blurred.sum(), less.sum(), atol=1e-3, rtol=0)
-    assert blurred[0, 0, 7, 9] < 1 and blurred[0, 0, 6, 9] > 0
 
 
 def test_c8_labels_with_dots_and_slashes_are_found_and_others_are_not():
