@@ -70,10 +70,8 @@ class Segmenter(Masker):
         return torch.stack(found)[:, None].to(scene.image)
 
     def _network(self, scene: Scene) -> Any:
-        memo, key = scene.resources.memo, (self.name, self.checkpoint)
-        if key not in memo:
-            memo[key] = self.opened(str(scene.image.device))
-        return memo[key]
+        device = str(scene.image.device)
+        return scene.resources.memo.once((self.name, self.checkpoint), lambda: self.opened(device))
 
 
 def grouped(numbers: tuple[float, ...], size: int) -> Points:
