@@ -18,7 +18,7 @@ from counterlens.core.images.pixels import as_saved, to_tensor
 from counterlens.core.problem.items import Item, ScoredImage
 from counterlens.core.problem.scene import Resources, Scene
 from counterlens.core.utils.digest import digest, image_digest
-from counterlens.core.utils.once import Once
+from counterlens.core.utils.memo import Memo
 from counterlens.core.utils.seeds import key
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def scene_of(
     prepared: Prepared,
     pipeline: Pipeline,
     classifier: Classifier,
-    memo: Once | None = None,
+    memo: Memo | None = None,
     others: Mapping[str, Classifier] | None = None,
 ) -> Scene:
     """A scene of these images, encoded and conditioned, with a fresh network and meter."""
@@ -202,7 +202,7 @@ def scene_of(
         grid=pipeline.grid(method.steps),
         net=pipeline.network(),
         resources=Resources(
-            pipeline, classifier, options, prepared.examples, Once() if memo is None else memo, others or {}
+            pipeline, classifier, options, prepared.examples, Memo() if memo is None else memo, others or {}
         ),
         strength=torch.ones(len(ready), device=device),
         change_map=torch.stack(maps).to(device) if maps else None,

@@ -22,7 +22,7 @@ from counterlens.core.problem.inversion_ledger import InversionLedger
 from counterlens.core.problem.items import Counterfactual, Try
 from counterlens.core.problem.problem import Problem
 from counterlens.core.runs.writer import Writer
-from counterlens.core.utils.once import Once
+from counterlens.core.utils.memo import Memo
 
 if TYPE_CHECKING:
     from counterlens.core.classifiers.classifier import Classifier
@@ -53,7 +53,7 @@ class Solver:
     progress: Progress
     store: Inversions | None = None
     strict: bool = True
-    memo: Once = field(default_factory=Once)
+    memo: Memo = field(default_factory=Memo)
     others: Mapping[str, Classifier] = field(default_factory=dict)
 
     @cached_property

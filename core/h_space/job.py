@@ -17,7 +17,7 @@ from counterlens.core.images.fit import Picture, fit
 from counterlens.core.images.pixels import as_saved, to_tensor
 from counterlens.core.models.model_options import ModelOptions
 from counterlens.core.utils.batched import batched
-from counterlens.core.utils.once import Once
+from counterlens.core.utils.memo import Memo
 from counterlens.core.utils.seeds import key
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class FindJob:
     problem: Problem | None = None
     progress: Progress = _silent
     notice: Notice = _silent
-    memo: Once = field(default_factory=Once, repr=False)
+    memo: Memo = field(default_factory=Memo, repr=False)
 
     @property
     def explained(self) -> Classifier:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from counterlens.core.classifiers.features import ROLES, SPATIAL, Features, penultimate, spatial
 from counterlens.core.errors import PlanError, unknown
-from counterlens.core.utils.once import Made, Once
+from counterlens.core.utils.memo import Made, Memo
 from counterlens.core.utils.uri import parse_uri
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Context:
     regions: bool = False
     several: bool = False
     opened: dict[str, Classifier] = field(default_factory=dict)
-    kept: Once = field(default_factory=Once)  # extractors, and whatever else a metric wants to load once
+    kept: Memo = field(default_factory=Memo)  # extractors, and whatever else a metric wants to load once
 
     @property
     def classifier(self) -> Classifier:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from counterlens.core.errors import MissingError, UsageError
 from counterlens.core.models.loading import quiet
-from counterlens.core.utils.once import Once
+from counterlens.core.utils.memo import Memo
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ def check_clip(folder: str) -> None:
         raise MissingError(f"CLIP checkpoint {folder}: there is no config.json; give the folder of a CLIP model")
 
 
-def opened(folder: str, memo: Once, device: str) -> Clip:
+def opened(folder: str, memo: Memo, device: str) -> Clip:
     """The model of a folder, opened once a run; UsageError when it is something else."""
     return memo.once(("clip", folder, device), lambda: open_clip(Path(folder).expanduser(), device))
 

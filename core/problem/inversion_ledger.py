@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from counterlens.core.diffusion.inversion import joined
-from counterlens.core.utils.once import Once
+from counterlens.core.utils.memo import Memo
 
 if TYPE_CHECKING:
     from counterlens.core.diffusion.inversion import Inversion
@@ -25,7 +25,7 @@ class InversionLedger:
 
     store: Inversions | None = None
     kept: dict[tuple[float | None, int], Inversion] = field(default_factory=dict, repr=False)
-    steps: Once = field(default_factory=Once, repr=False)
+    steps: Memo = field(default_factory=Memo, repr=False)
     paid: dict[int, int] = field(default_factory=dict, repr=False)
 
     def invert(self, problem: Any, skip: float | None) -> Inversion:

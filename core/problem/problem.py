@@ -13,7 +13,7 @@ from counterlens.core.diffusion.inversion import NullConditions
 from counterlens.core.diffusion.loop import denoise
 from counterlens.core.images.pixels import as_saved
 from counterlens.core.problem.inversion_ledger import InversionLedger
-from counterlens.core.utils.once import Once
+from counterlens.core.utils.memo import Memo
 
 if TYPE_CHECKING:
     from counterlens.core.diffusion.inversion import Inversion
@@ -66,7 +66,7 @@ class Problem:
     tau: float = 0.9
     batch: int = 16
     inversions: InversionLedger = field(default_factory=InversionLedger, repr=False)
-    traced: Once = field(default_factory=Once, repr=False)  # what editors recorded of a row's own trajectory
+    traced: Memo = field(default_factory=Memo, repr=False)  # what editors recorded of a row's own trajectory
     keep: bool = False  # whether the ends of all tries are kept, to be shown
     tick: Callable[[int, int], None] = field(default=lambda done, total: None, repr=False)
 

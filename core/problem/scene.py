@@ -11,7 +11,7 @@ from torch import Tensor
 
 from counterlens.core.diffusion.lock import Lock
 from counterlens.core.images.map_ops import feathered, reduced
-from counterlens.core.utils.once import Once
+from counterlens.core.utils.memo import Memo
 from counterlens.core.utils.seeds import generator
 
 if TYPE_CHECKING:
@@ -133,5 +133,5 @@ class Resources:
     classifier: Classifier
     options: Mapping[str, Any] = field(default_factory=dict)
     examples: Dataset | None = None
-    memo: Once = field(default_factory=Once)
+    memo: Memo = field(default_factory=Memo)
     others: Mapping[str, Classifier] = field(default_factory=dict)

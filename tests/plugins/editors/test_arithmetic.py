@@ -22,7 +22,7 @@ from counterlens.core.problem.problem import Problem
 from counterlens.core.problem.scene import Resources, Scene
 from counterlens.core.search.strength_search import LadderStep, search_ladder, walk, walk_mixed
 from counterlens.core.testing.tiny import tiny
-from counterlens.core.utils.once import Once
+from counterlens.core.utils.memo import Memo
 
 torch.set_num_threads(1)
 REGISTRY = load_registry(third_party=False)
@@ -235,7 +235,7 @@ def test_a_class_that_the_data_do_not_have(world, tmp_path):
     root = images(tmp_path / "d", 3)
     (root / "dark").rename(root / "dim")
     p = problem_of(world)
-    resources = replace(p.scene.resources, examples=REGISTRY.open_dataset(str(root)), memo=Once())
+    resources = replace(p.scene.resources, examples=REGISTRY.open_dataset(str(root)), memo=Memo())
     with pytest.raises(UsageError, match="has no class 'dark'"):
         REGISTRY.make("editor", "arithmetic").bind(replace(p.scene, resources=resources))
 

@@ -11,7 +11,7 @@ from counterlens.core.models.lpips import lpips
 from counterlens.core.problem.view import View
 from counterlens.core.testing.tiny import WIDTH
 from counterlens.core.testing.tokenizers import clip_tokenizer
-from counterlens.core.utils.once import Once
+from counterlens.core.utils.memo import Memo
 from counterlens.plugins.guidance.clip_text import ClipText
 from counterlens.plugins.regularizers import distance, perceptual
 from counterlens.plugins.regularizers.regions import BACKGROUND, FOREGROUND, regional
@@ -25,7 +25,7 @@ MAP = torch.tensor([[1.0, 0.0], [1.0, 0.5]]).view(1, 1, 2, 2)
 def view_of(now=NOW, image=IMAGE, change=MAP):
     """Latents and pixels are the same thing here, but for a factor of 2."""
     scene = SimpleNamespace(
-        image=image, x0=2 * image, change_map=change, picture=lambda x: x / 2, resources=SimpleNamespace(memo=Once())
+        image=image, x0=2 * image, change_map=change, picture=lambda x: x / 2, resources=SimpleNamespace(memo=Memo())
     )
     return View(2 * now, scene)
 

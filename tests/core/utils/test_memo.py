@@ -1,10 +1,8 @@
 """What is made once and kept."""
 
-from counterlens.core.utils.once import Once
-
 
 def test_a_value_is_made_once_for_a_key():
-    kept, made = Once(), []
+    kept, made = Memo(), []
 
     def make():
         made.append(1)

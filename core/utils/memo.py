@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 Made = TypeVar("Made")
 
 
-class Once(dict[Hashable, Any]):
+class Memo(dict[Hashable, Any]):
     """A dictionary that makes what it lacks."""
 
     def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
