@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from counterlens.core.errors import MissingError, UsageError
+from counterlens.core.utils.files import explained, plain, write_atomic
 from counterlens.core.utils.pickles import refuse_pickle
 from counterlens.core.utils.prefixes import without_prefix
-from counterlens.core.utils.files import explained, plain, write_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -124,10 +124,8 @@ def _made(session: Any, out: Path, domain: str, count: int, how: dict[str, Any])
     from PIL import Image
 
     from counterlens.core.errors import UsageError
-    from counterlens.core.images.pixels import to_pixels
-    from counterlens.core.models.model_options import ModelOptions
     from counterlens.core.images.pixels import signed, to_pixels
-    from counterlens.core.models.device import device_of
+    from counterlens.core.models.model_options import ModelOptions
     from counterlens.core.workflows.sample import generate
 
     if not how["prompt"]:

@@ -8,12 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from counterlens.core.metrics.evaluate import batched
 from counterlens.core.metrics.metric import Keyed
-from pydantic import Field
-
-from counterlens.core.metrics.context import features_missing
-from counterlens.core.metrics.metric import Keyed, SetMetric
 from counterlens.core.utils.batched import batched
 from counterlens.plugins.metrics.sets.moments import Moments, frechet
 from counterlens.plugins.metrics.sets.neighbours import FeatureMetric

@@ -1,5 +1,7 @@
 """What is made once and kept."""
 
+from counterlens.core.utils.memo import Memo
+
 
 def test_a_value_is_made_once_for_a_key():
     kept, made = Memo(), []
