@@ -5,7 +5,7 @@ import pytest
 from counterlens.core.errors import PlanError
 from counterlens.core.plugin.registry import load_registry
 from counterlens.core.problem.method import Method, compose
-from counterlens.core.problem.plan import plan, serves
+from counterlens.core.problem.plan import plan
 
 REGISTRY = load_registry(third_party=False)
 GIVEN = frozenset({"latents", "text", "null-branch", "labels", "gradient"})
@@ -26,4 +26,3 @@ def test_what_lacks_is_named_with_who_would_give_it():
         plan(of(guidance=("target",)), REGISTRY, "stable-diffusion", GIVEN - {"gradient"})
     with pytest.raises(PlanError, match=r"'image-embedding'.*families that do: .*kandinsky22"):
         plan(of(editors=("arithmetic",)), REGISTRY, "ddpm", GIVEN | {"examples"})
-    assert serves(of(), REGISTRY, "ddpm", GIVEN) and not serves(of(editors=("arithmetic",)), REGISTRY, "ddpm", GIVEN)
