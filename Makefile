@@ -14,7 +14,7 @@ lint:
 farm:
 	mkdir -p $(FARM)
 	for name in core plugins cli benchmarks; do ln -sfn ../../$$name $(FARM)/$$name; done
-	for name in __init__.py __main__.py py.typed; do ln -sfn ../../api/$$name $(FARM)/$$name; done
+	for name in api/*; do ln -sfn ../../$$name $(FARM)/$${name#api/}; done
 
 typecheck: farm
 	cd .typecheck && MYPYPATH=. $(PYTHON) -m mypy --config-file ../pyproject.toml -p counterlens

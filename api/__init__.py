@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from counterlens import captum, train
+    from counterlens.calls import explain
     from counterlens.core.classifiers.classifier import Classifier
     from counterlens.core.classifiers.preprocessing import Preprocessing
     from counterlens.core.conditioning.captioner import Captioner
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from counterlens.core.diffusion.step import Step
     from counterlens.core.engine.prepare import prepare
     from counterlens.core.engine.request import Request
-    from counterlens.core.engine.session import Session, explain
+    from counterlens.core.engine.session import Session
     from counterlens.core.errors import CounterlensError, MissingError, PlanError, RunFailed, UsageError
     from counterlens.core.h_space.finder import Finder
     from counterlens.core.h_space.shifts import Shift, ShiftBank
@@ -41,10 +43,22 @@ if TYPE_CHECKING:
     from counterlens.core.problem.scene import Scene
     from counterlens.core.problem.view import View
     from counterlens.core.training.trainer import Trainer
+    from counterlens.lists import load_pipeline, methods, pieces
+    from counterlens.live import classifier
+    from counterlens.measure import bench
+    from counterlens.results import Explanation, Explanations
 
 __version__ = "0.1.0"
 
-# Where the public names live, below counterlens.core.
+# Where the public names live: calls of this package, and the rest below counterlens.core.
+_CALLS = {
+    "calls": ("explain",),
+    "lists": ("load_pipeline", "methods", "pieces"),
+    "live": ("classifier",),
+    "measure": ("bench",),
+    "results": ("Explanation", "Explanations"),
+}
+_MODULES = ("captum", "train")
 _HOMES = {
     "classifiers.classifier": ("Classifier",),
     "classifiers.preprocessing": ("Preprocessing",),
@@ -58,10 +72,7 @@ _HOMES = {
     "diffusion.step": ("Step",),
     "engine.prepare": ("prepare",),
     "engine.request": ("Request",),
-    "engine.session": (
-        "Session",
-        "explain",
-    ),
+    "engine.session": ("Session",),
     "errors": (
         "CounterlensError",
         "MissingError",
@@ -105,7 +116,8 @@ _HOMES = {
     "problem.view": ("View",),
     "training.trainer": ("Trainer",),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_HOME = {name: f"counterlens.{module}" for module, names in _CALLS.items() for name in names}
+_HOME |= {name: f"counterlens.core.{module}" for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Captioner",
@@ -117,6 +129,8 @@ __all__ = [
     "Domain",
     "Editor",
     "Estimate",
+    "Explanation",
+    "Explanations",
     "Family",
     "Finder",
     "Guidance",
@@ -148,19 +162,28 @@ __all__ = [
     "Trainer",
     "UsageError",
     "View",
+    "bench",
+    "captum",
+    "classifier",
     "explain",
     "hookimpl",
+    "load_pipeline",
     "load_registry",
+    "methods",
+    "pieces",
     "prepare",
+    "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
+    if name in _MODULES:
+        return import_module(f"counterlens.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'counterlens' has no attribute {name!r}")
-    value = getattr(import_module(f"counterlens.core.{_HOME[name]}"), name)
+    value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value
 

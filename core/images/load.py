@@ -38,7 +38,7 @@ def load_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:
             except UnidentifiedImageError:
                 raise UsageError(_what_is(path)) from None
             _check_size(path, image, max_pixels)
-            return _decode(path, image)
+            return decode_picture(path, image)
     except PermissionError:
         raise UsageError(f"{path}: no permission to read it; change its permissions or copy it") from None
     except UsageError:
@@ -102,7 +102,7 @@ def _what_is(path: Path) -> str:
     return f"{path}: not a picture of a known format, or damaged; give a PNG, JPEG, WebP or TIFF"
 
 
-def _decode(path: Path, image: Image.Image) -> Picture:
+def decode_picture(path: Path, image: Image.Image) -> Picture:
     notes = []
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # MPO: a telephone's JPEG with a preview inside
         which = "page" if image.format == "TIFF" else "frame"
