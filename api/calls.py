@@ -94,13 +94,14 @@ def _uri(model: Any, labels: Sequence[str] | None, preprocessing: Any) -> str:
     """The URI of a classifier that is given as one, or as an object of this process."""
     if isinstance(model, str):
         return model
-    return LIVE.uri_of(model, lambda: classifier(model, labels, preprocessing))
+    about = (None if labels is None else tuple(labels), repr(preprocessing))
+    return LIVE.uri_of(model, about, lambda: classifier(model, labels, preprocessing))
 
 
 def _known_labels(uri: str | None) -> tuple[str, ...]:
     """The labels of a classifier of this process, which numbers of a data set stand for."""
     if uri and uri.startswith("object:"):
-        return LIVE.held[int(uri.removeprefix("object:"))][1].labels
+        return LIVE.classifier_of(uri).labels
     return ()
 
 

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Counterfactual:
-    """``Counterfactual(model, pipeline, labels=…).attribute(inputs, target)``: what would have to change, pixel by pixel.
+    """What would have to change, pixel by pixel: ``Counterfactual(model, pipeline).attribute(inputs, target)``.
 
-    ``model``: an ``nn.Module`` of images in [0,1], or as prepared by ``preprocessing``; ``pipeline`` and ``options``: see
-    ``counterlens.explain``.
+    ``model``: an ``nn.Module`` of images in [0,1], or as prepared by ``preprocessing``; ``pipeline`` and ``options``:
+    see ``counterlens.explain``.
     """
 
     def __init__(

@@ -19,7 +19,8 @@ class Table(list[dict[str, Any]]):
         columns = list(dict.fromkeys(key for row in self for key in row))
         head = "".join(f"<th>{escape(column)}</th>" for column in columns)
         body = "".join(
-            "<tr>" + "".join(f"<td>{escape(str(row.get(column, '')))}</td>" for column in columns) + "</tr>" for row in self
+            "<tr>" + "".join(f"<td>{escape(str(row.get(column, '')))}</td>" for column in columns) + "</tr>"
+            for row in self
         )
         return f"<table><tr>{head}</tr>{body}</table>"
 

@@ -14,25 +14,29 @@ if TYPE_CHECKING:
 
 SCHEME = "object"
 UNPREPARED = (
-    "how are images prepared for this network? give preprocessing={'size': 224, 'mean': (…), 'std': (…)}, torchvision's "
-    "weights.transforms(), or preprocessing='none' for a network of images in [0,1]"
+    "how are images prepared for this network? give preprocessing={'size': 224, 'mean': (…), 'std': (…)}, "
+    "torchvision's weights.transforms(), or preprocessing='none' for a network of images in [0,1]"
 )
 
 
 class LiveObjects:
-    """A plugin that opens ``object:N``, the classifiers that were handed in as objects; each is known by its identity."""
+    """A plugin that opens ``object:N``, the classifiers that were handed in as objects of this process."""
 
     def __init__(self) -> None:
-        self.held: list[tuple[Any, Classifier]] = []
+        self.held: list[tuple[Any, Any, Classifier]] = []
 
-    def uri_of(self, owner: Any, make: Callable[[], Classifier]) -> str:
-        """The URI of an object, made into a classifier when it is new."""
-        for k, (other, _) in enumerate(self.held):
-            if other is owner:
+    def uri_of(self, owner: Any, about: Any, make: Callable[[], Classifier]) -> str:
+        """The URI of an object, made into a classifier when it, or what is said ``about`` it, is new."""
+        for k, (other, said, _) in enumerate(self.held):
+            if other is owner and said == about:
                 return f"{SCHEME}:{k}"
         made = make()
-        self.held.append((owner, made))
+        self.held.append((owner, about, made))
         return f"{SCHEME}:{len(self.held) - 1}"
+
+    def classifier_of(self, uri: str) -> Classifier:
+        """The classifier behind one of its URIs."""
+        return self.held[int(uri.removeprefix(f"{SCHEME}:"))][-1]
 
     @hookimpl
     def counterlens_schemes(self) -> Mapping[str, Mapping[str, str]]:
@@ -42,7 +46,7 @@ class LiveObjects:
     def counterlens_open_classifier(self, uri: str, device: str) -> Classifier | None:
         if not uri.startswith(f"{SCHEME}:"):
             return None
-        _, classifier = self.held[int(uri.removeprefix(f"{SCHEME}:"))]
+        classifier = self.classifier_of(uri)
         classifier.device = device
         return classifier.ready()
 

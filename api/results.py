@@ -6,7 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from os import PathLike
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 SHOWN = 224  # pixels a side at least, in a notebook: small pictures are enlarged, pixel by pixel
 SLIDER = """<div style="position:relative;width:{w}px;height:{h}px">
 <img src="{before}" style="position:absolute;width:{w}px;height:{h}px;image-rendering:pixelated">
-<img src="{after}" style="position:absolute;width:{w}px;height:{h}px;image-rendering:pixelated;clip-path:inset(0 0 0 50%)">
+<img src="{after}" style="position:absolute;width:{w}px;height:{h}px;image-rendering:pixelated;
+clip-path:inset(0 0 0 50%)">
 </div><input type="range" min="0" max="100" value="50" style="width:{w}px" aria-label="before and after"
  oninput="this.previousElementSibling.lastElementChild.style.clipPath='inset(0 0 0 '+this.value+'%)'">"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """One image with its counterfactual.
 
@@ -35,10 +36,10 @@ class Explanation:
     network saw it, ``image`` its counterfactual; both None where the image failed, and ``failure`` says why.
     """
 
-    record: Mapping[str, Any] = field(repr=False)
-    source: Image.Image | None = field(default=None, repr=False)
-    image: Image.Image | None = field(default=None, repr=False)
-    map: Image.Image | None = field(default=None, repr=False)
+    record: Mapping[str, Any]
+    source: Image.Image | None = None
+    image: Image.Image | None = None
+    map: Image.Image | None = None
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Explanation:
@@ -47,6 +48,10 @@ class Explanation:
             return cls(record)
         place = Path(record["counterfactual"])
         return cls(record, _open(place.with_name("source.png")), _open(place), _open(place.with_name("map.png")))
+
+    def __repr__(self) -> str:
+        how = self.failure or ("flipped" if self.flipped else "not flipped")
+        return f"Explanation({self.name}: {self.record.get('source')} → {self.target}, {how})"
 
     @property
     def name(self) -> str:
@@ -116,9 +121,13 @@ class Explanation:
     def _words(self, when: str) -> str:
         p = self.record.get(f"p_target_{when}")
         said = "" if p is None else f"{self.target} {p:.2f}"
-        judge = self.record.get(f"judge_{when}")
+        judge = self._judged(when)
         told = "source" if when == "before" else "counterfactual"
         return f"{told}: {said}" + ("" if judge is None else f", judge {judge:.2f}")
+
+    def _judged(self, when: str) -> float | None:
+        """The judge's probability of the target, where there is a judge."""
+        return (self.record.get(f"judge_{when}") or {}).get(self.target)
 
     def _drawn_difference(self) -> Image.Image:
         """The mean change of the channels, red where it is brighter and blue where darker, white where alike."""
@@ -141,8 +150,9 @@ class Explanation:
             for label, (before, after) in list(self.probabilities.items())[:5]
         )
         said = [f"flipped: {'yes' if self.flipped else 'no'}"]
-        if self.record.get("judge_after") is not None:
-            said.append(f"judge: {self.record['judge_before']:.2f} → {self.record['judge_after']:.2f}")
+        judged = self._judged("before"), self._judged("after")
+        if None not in judged:
+            said.append(f"judge of {self.target}: {judged[0]:.2f} → {judged[1]:.2f}")
         if self.record.get("plausibility") is not None:
             said.append(f"plausibility: {self.record['plausibility']:.2f}")
         table = f"<table><tr><th></th><th>before</th><th>after</th></tr>{rows}</table>"
