@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from counterlens.core.problem.scene import Scene
     from counterlens.core.problem.view import View
     from counterlens.core.training.trainer import Trainer
-    from counterlens.lists import load_pipeline, methods, pieces
+    from counterlens.lists import add_plugin, load_pipeline, methods, pieces
     from counterlens.live import classifier
     from counterlens.measure import bench
     from counterlens.results import Explanation, Explanations
@@ -53,7 +53,7 @@ __version__ = "0.1.0"
 # Where the public names live: calls of this package, and the rest below counterlens.core.
 _CALLS = {
     "calls": ("explain",),
-    "lists": ("load_pipeline", "methods", "pieces"),
+    "lists": ("add_plugin", "load_pipeline", "methods", "pieces"),
     "live": ("classifier",),
     "measure": ("bench",),
     "results": ("Explanation", "Explanations"),
@@ -162,6 +162,7 @@ __all__ = [
     "Trainer",
     "UsageError",
     "View",
+    "add_plugin",
     "bench",
     "captum",
     "classifier",

@@ -48,6 +48,19 @@ def pieces(kind: str = "") -> Table:
     return Table({key: one[key] for key in keys} for one in chosen)
 
 
+def add_plugin(plugin: Any) -> None:
+    """Add a plugin's pieces for the calls of this process: a module, or an object whose functions carry ``hookimpl``.
+
+    What is installed with an entry point is found by itself; this is for trying one out. UsageError when it is broken.
+    """
+    from counterlens.calls import session
+    from counterlens.core.errors import UsageError
+
+    name = getattr(plugin, "__name__", None) or f"{type(plugin).__name__} {id(plugin)}"
+    if error := session().registry.add(name, plugin).error:
+        raise UsageError(f"plugin {name}: {error}")
+
+
 @contextmanager
 def load_pipeline(uri: str, device: str = "auto", dtype: str = "float32") -> Iterator[Pipeline]:
     """A pipeline on loan: ``with load_pipeline("domain:shapes/ddpm") as pipeline: …``.

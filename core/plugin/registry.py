@@ -144,6 +144,11 @@ class Registry:
     def domain(self, name: str) -> type[Domain]:
         return self.get("domain", name)
 
+    def add(self, name: str, plugin: Any, distribution: str = "this process") -> Plugin:
+        """Register one more plugin; what went wrong is its ``error``."""
+        _admit(self, name, lambda: plugin, distribution, "")
+        return self.plugins[-1]
+
     def schemes(self, kind: str) -> dict[str, str]:
         """What a URI of ``data``, ``classifier`` or ``features`` may begin with, and what it says."""
         brought = [found.get(kind, {}) for found in self.pm.hook.counterlens_schemes()]
