@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from os import PathLike
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -71,16 +72,16 @@ def explain(
         given["judge"] = _uri(judge, labels, preprocessing)
     if target is not None:
         given["target"] = str(target)
-    names, asked = names_of(images), None
+    names, asked = names_of(images), []
     if names is None:
         asked = pictures_of(images, _known_labels(given.get("classifier")))
         names = [one.name for one in asked]
     _known(Request, given)
     request = Request(images=tuple(names), **given)
     hear = notice or _silent
-    prepared = prepare(request, shared.registry, asked, hear)
+    prepared = prepare(request, shared.registry, asked, notice=hear)
     with TemporaryDirectory(prefix="counterlens-") as folder:
-        records = shared.run(prepared, out or folder, progress=_bar(progress), notice=hear)
+        records = shared.run(prepared, Path(out or folder), progress=bar(progress), notice=hear)
         found = Explanations(Explanation.read(record) for record in records)
     alone = is_one(images) and len(found) == 1
     return found[0] if alone else found
@@ -116,23 +117,23 @@ def _known(model: Any, options: dict[str, Any]) -> None:
         raise UsageError("editors: give a list of 'NAME key=value'")
 
 
-def _bar(shown: bool) -> Callable[[str, int, int], None]:
+def bar(shown: bool) -> Callable[[str, int, int], None]:
     """Progress as a bar, in notebooks a widget where they have one."""
     if not shown:
         return _silent
     from tqdm.auto import tqdm
 
-    bar: Any = None
+    shown_bar: Any = None
 
     def show(what: str, done: int, total: int) -> None:
-        nonlocal bar
-        if bar is None and done < total:
-            bar = tqdm(total=total, leave=False)
-        if bar is not None:
-            bar.total, bar.n = total, done
-            bar.set_description(what)
+        nonlocal shown_bar
+        if shown_bar is None and done < total:
+            shown_bar = tqdm(total=total, leave=False)
+        if shown_bar is not None:
+            shown_bar.total, shown_bar.n = total, done
+            shown_bar.set_description(what)
             if done >= total:
-                bar.close()
-                bar = None
+                shown_bar.close()
+                shown_bar = None
 
     return show

@@ -46,7 +46,7 @@ class Counterfactual:
         targets = list(target) if many else [target] * len(inputs)  # type: ignore[arg-type]
         out, self.explanations = [], []
         for image, wanted in zip(inputs, targets, strict=True):
-            label = None if wanted is None else int(wanted)
+            label = None if wanted is None else int(wanted)  # type: ignore[arg-type]
             found = explain(
                 image, self.classifier, label, pipeline=self.pipeline, **{"progress": False, **self.options}
             )

@@ -125,10 +125,11 @@ def _from_unit_range(array: np.ndarray, k: int) -> np.ndarray:
 
     if not np.issubdtype(array.dtype, np.floating):
         raise UsageError(f"image {k}: {array.dtype}: whole numbers are read as 0 to 255 when they are uint8")
-    if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
-        low, high = float(np.nanmin(array)), float(np.nanmax(array))
+    if not np.isfinite(array).all():
+        raise UsageError(f"image {k}: it has values that are not numbers (NaN or infinite); they must be in [0,1]")
+    if array.min() < 0 or array.max() > 1:
         raise UsageError(
-            f"image {k}: values from {low:.3g} to {high:.3g}: numbers with a fraction must be in [0,1], before any "
-            "normalisation (the classifier's own preprocessing is given with it)"
+            f"image {k}: values from {float(array.min()):.3g} to {float(array.max()):.3g}: numbers with a fraction "
+            "must be in [0,1], before any normalisation (the classifier's own preprocessing is given with it)"
         )
     return (array * 255).round().astype(np.uint8)

@@ -68,21 +68,11 @@ def load_pipeline(uri: str, device: str = "auto", dtype: str = "float32") -> Ite
     ``uri``: a folder in diffusers' layout, a hub id, or ``domain:NAME/FAMILY``. It stays loaded for later calls.
     """
     from counterlens.calls import session
-    from counterlens.core.engine.locate import model_of
-    from counterlens.core.models.device import device_of
-    from counterlens.core.models.pool import Key
+    from counterlens.core.engine.locate import locate
+    from counterlens.core.models.model_options import ModelOptions
 
     shared = session()
-    folder, family = model_of(shared.registry, _Anything(), uri, "")
-    key = Key(folder, dtype=dtype, device=device_of(device))
-    with shared.pool.lend(key, shared.registry.family(family).load) as pipeline:
+    place = locate(shared.registry, uri, {})
+    key = ModelOptions(device=device, dtype=dtype).key(place.folder)
+    with shared.pool.lend(key, shared.registry.family(place.family).load) as pipeline:
         yield pipeline
-
-
-class _Anything:
-    """Needs nothing of a pipeline."""
-
-    kind = name = "pipeline"
-
-    def wanted(self) -> frozenset[str]:
-        return frozenset()

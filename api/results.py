@@ -187,14 +187,7 @@ class Explanations(Sequence[Explanation]):
 
     def to_dataframe(self) -> pd.DataFrame:
         """A row an image with every plain field of its record; needs pandas."""
-        from counterlens.core.errors import MissingError
-
-        try:
-            import pandas as pd
-        except ImportError:
-            raise MissingError("to_dataframe needs pandas: python -m pip install pandas") from None
-        plain = (type(None), str, int, float, bool)
-        return pd.DataFrame([{k: v for k, v in one.record.items() if isinstance(v, plain)} for one in self])
+        return dataframe(one.record for one in self)
 
     def save(self, out: str | PathLike[str]) -> Path:
         """A folder an image, numbered in their order."""
@@ -206,6 +199,18 @@ class Explanations(Sequence[Explanation]):
         shown = "".join(f'<div style="margin:8px 0">{one._repr_html_()}</div>' for one in self._found[:12])
         rest = f"<p>… and {len(self) - 12} more</p>" if len(self) > 12 else ""
         return f"<div><p>{escape(repr(self))}</p>{shown}{rest}</div>"
+
+
+def dataframe(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """The plain fields of rows as a pandas table; MissingError where pandas is not installed."""
+    from counterlens.core.errors import MissingError
+
+    try:
+        import pandas as pd
+    except ImportError:
+        raise MissingError("a dataframe needs pandas: python -m pip install pandas") from None
+    plain = (type(None), str, int, float, bool)
+    return pd.DataFrame([{k: v for k, v in row.items() if isinstance(v, plain)} for row in rows])
 
 
 def _open(path: Path) -> Image.Image | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from counterlens.cli import options, render
+
+if TYPE_CHECKING:
+    from counterlens.benchmarks.run_suite import Workers
 
 SHOWN = ("flip_rate", "judge_agreement", "l1", "changed_area", "lpips", "unet_evaluations", "seconds")
 
@@ -70,67 +72,29 @@ def bench(ctx: click.Context, list_: bool, as_json: bool, quiet: bool, **how: An
 
 def run(how: Mapping[str, Any], meter: Any) -> dict[str, Any]:
     """Plan, work, measure; what the command ends with."""
-    from counterlens.benchmarks.protocol.plan import plan
-    from counterlens.benchmarks.report.summary import conclude
-    from counterlens.benchmarks.running import launch, runner
-    from counterlens.core.engine.session import Session
+    from counterlens.benchmarks.run_suite import Hearing, run_suite
 
-    here = launch.place(os.environ)
-    session = Session(options.registry())
-    meter("loading", 0, 1)
-    controls = None if how["controls"] is None else _names(how["controls"].replace("none", ""))
-    planned = plan(
+    planning = {name: how[name] for name in ("skip_unavailable", "force", "steps")}
+    return run_suite(
+        options.registry(),
         suite_of(how),
         _names(how["methods"]),
-        session,
-        controls=controls,
-        skip_unavailable=how["skip_unavailable"],
-        force=how["force"],
-        steps=how["steps"],
+        how["out"],
+        workers_of(how),
+        Hearing(meter, meter.note),
+        again=how["again"],
+        retry=how["retry"],
+        controls=None if how["controls"] is None else _names(how["controls"].replace("none", "")),
+        **planning,
         **where(how),
     )
-    for line in planned.notes:
-        meter.note(line)
-    bench = runner.start(planned, how["out"], how["again"], here)
-    if how["retry"]:
-        meter.note(f"{runner.retry(bench)} failed items are done again")
-    if how["again"] != "never" and not work(bench, how, here, session.registry, meter):
-        meter.note("the rest is claimed by other drivers; the first of them writes the table")
-        return {"run": str(bench.run.path), "complete": False}
-    summary = conclude(bench, session.registry)
-    return {**summary, "complete": summary["finished"] == summary["asked"]}
 
 
-def work(bench: Any, how: Mapping[str, Any], here: Any, registry: Any, meter: Any) -> bool:
-    """Do what is missing; the run's status says how it ended."""
-    from counterlens.benchmarks.running import runner
+def workers_of(how: Mapping[str, Any]) -> Workers:
+    """Who works, as asked for."""
+    from counterlens.benchmarks.run_suite import Workers
 
-    status, crew = "failed", None
-    bench.run.log({"event": "start", "pid": os.getpid(), "engine": how["engine"], "rank": here.rank})
-    try:
-        crew = _crew(bench, how, here, registry)
-        finished = runner.Runner(bench, crew, here, meter).work()
-        status = "done" if finished else "running"
-        return finished
-    except KeyboardInterrupt:
-        status = "interrupted"
-        raise
-    finally:
-        if crew is not None:
-            crew.close()
-        if status != "running":
-            bench.run.finish(status, asked=bench.asked)
-
-
-def _crew(bench: Any, how: Mapping[str, Any], here: Any, registry: Any) -> Any:
-    from counterlens.benchmarks.running import launch, local
-
-    if how["engine"] == "ray":
-        from counterlens.benchmarks.running.ray import Ray
-
-        return Ray(bench.run.manifest, bench.run.path, how["address"], how["workers"], how["threads"])
-    devices = launch.devices(bench.run.manifest["device"], how["workers"], here)
-    return local.crew(bench.run.manifest, bench.run, devices, how["threads"], registry)
+    return Workers(how["engine"], how["workers"], how["threads"], how["address"])
 
 
 def suite_of(how: Mapping[str, Any]) -> Any:

@@ -96,6 +96,7 @@ def _figures(attributes: Mapping[str, Any]) -> dict[str, Any]:
 def _bench(suite: Any, methods: list[Method], controls: tuple[str, ...], how: Mapping[str, Any], meter: Any) -> Any:
     """A finished run of these methods."""
     from counterlens.benchmarks.protocol.plan import plan
+    from counterlens.benchmarks.run_suite import work
     from counterlens.benchmarks.running import launch, runner
     from counterlens.core.engine.session import Session
 
@@ -104,7 +105,7 @@ def _bench(suite: Any, methods: list[Method], controls: tuple[str, ...], how: Ma
         suite, methods, session, controls=controls, force=how["force"], steps=how["steps"], **benches.where(how)
     )
     bench = runner.start(planned, how["out"])
-    benches.work(bench, how, launch.LaunchRank(), session.registry, meter)
+    work(bench, benches.workers_of(how), launch.LaunchRank(), session.registry, meter)
     return bench
 
 

@@ -101,13 +101,12 @@ def verify(ctx: click.Context, run: str, out: str, redo: bool, as_json: bool, qu
 def _redo(run: Run, quiet: bool) -> None:
     """What is not whole counts as not finished, so that it is enough to go on with the run."""
     from counterlens.benchmarks.protocol.bench import Bench
+    from counterlens.benchmarks.run_suite import Workers, work
     from counterlens.benchmarks.running.launch import LaunchRank
-    from counterlens.cli.commands import bench
 
     render.quieten()
-    how = {"engine": "local", "workers": None, "threads": 1, "address": None}
     with render.progress(quiet) as meter:
-        bench.work(Bench.of(run), how, LaunchRank(), options.registry(), meter)
+        work(Bench.of(run), Workers(), LaunchRank(), options.registry(), meter)
 
 
 @runs.command()

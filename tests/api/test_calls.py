@@ -123,3 +123,40 @@ def test_lists_for_a_notebook():
 def test_a_pipeline_is_lent():
     with cl.load_pipeline("domain:shapes/ddpm") as pipeline:
         assert pipeline.size == (32, 32)
+
+
+def test_methods_side_by_side(tmp_path):
+    found = cl.bench(
+        "domain:shapes",
+        ["reconstruct"],
+        controls=(),
+        metrics=["l1"],
+        limit=2,
+        steps=2,
+        pipeline="domain:shapes/ddpm",
+        out=tmp_path,
+        progress=False,
+    )
+    assert found["asked"] == 2 and found.report.is_file() and "<td>reconstruct</td>" in found._repr_html_()
+    with pytest.raises(cl.UsageError, match="limt"):
+        cl.bench("domain:shapes", ["reconstruct"], limt=2, progress=False)
+    with pytest.raises(cl.UsageError, match="workers open it themselves"):
+        cl.bench("domain:shapes", classifier=torch.nn.Identity(), progress=False)
+
+
+def test_training_by_name(tmp_path):
+    plan = cl.train.classifier("domain:shapes?first=64", out=tmp_path / "c", epochs=1, dry_run=True, progress=False)
+    assert plan["trainer"] == "classifier" and "epochs" in cl.train.classifier.__doc__
+    assert {"classifier", "backbone", "lora", "textual_inversion"} <= set(dir(cl.train))
+    with pytest.raises(AttributeError, match="no trainer 'classifer'"):
+        _ = cl.train.classifer
+
+
+def test_a_plugin_of_this_process():
+    class Mine:
+        @cl.hookimpl
+        def counterlens_editors(self):
+            return [int]
+
+    with pytest.raises(cl.UsageError, match=r"plugin Mine.*has no attribute"):
+        cl.add_plugin(Mine())
