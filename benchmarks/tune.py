@@ -71,11 +71,13 @@ def _of(piece: Any, field: str, place: int) -> list[Knob]:
             continue
         numbers = isinstance(value, tuple) and value and all(isinstance(v, (int, float)) for v in value)
         if numbers and all(v > 1 or _unbounded(about) for v in value):
-            found.append(Knob(field, place, option, LEAST, MOST))
+            found.append(Knob(field=field, place=place, option=option, low=LEAST, high=MOST))
         elif isinstance(value, (int, float)) and not isinstance(value, bool) and value:
             low, high = _allowed(about, value)
             if low < high:
-                found.append(Knob(field, place, option, low, high, isinstance(value, int)))
+                found.append(
+                    Knob(field=field, place=place, option=option, low=low, high=high, whole=isinstance(value, int))
+                )
     return found
 
 

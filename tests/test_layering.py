@@ -180,3 +180,23 @@ def test_functions_are_short():
                     first = node.body[1].lineno if has_doc else node.lineno
                     length = node.end_lineno - first + 1
                     assert length <= MOST_OF_A_FUNCTION, f"{path}:{node.lineno}: {node.name} has {length} lines"
+
+
+def dataclasses_of(tree):
+    """{name: its own fields} of the dataclasses of a file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and any("dataclass" in ast.unparse(one) for one in node.decorator_list):
+            fields = [one for one in node.body if isinstance(one, ast.AnnAssign)]
+            yield node.name, [one for one in fields if "ClassVar" not in ast.unparse(one.annotation)]
+
+
+def test_wide_dataclasses_are_built_by_keyword():
+    """Who reads a call with five values or more has to see which is which."""
+    trees = {
+        p: ast.parse(p.read_text(encoding="utf-8")) for f in ("core", "plugins", "cli", "benchmarks") for p in files(f)
+    }
+    wide = {name for tree in trees.values() for name, fields in dataclasses_of(tree) if len(fields) > 4}
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in wide:
+                assert len(node.args) <= 4, f"{path}:{node.lineno}: {ast.unparse(node.func)} by position"

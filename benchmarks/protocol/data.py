@@ -155,7 +155,17 @@ def jobs(protocol: Protocol, data: Any, classifier: Classifier, split: str = "")
         if target is None or (protocol.population == "correct" and decided != sample.label):
             continue
         name = f"{getattr(data, 'name', protocol.data)}:{index}"
-        found.append(BenchImage(name, index, split, image_digest(sample.pixels), sample.label, decided, target))
+        found.append(
+            BenchImage(
+                name=name,
+                index=index,
+                split=split,
+                digest=image_digest(sample.pixels),
+                label=sample.label,
+                source=decided,
+                target=target,
+            )
+        )
         if len(found) == protocol.limit:
             break
     if not found:

@@ -116,7 +116,7 @@ def plan(
             raise UsageError(f"{'; '.join(seen)}: a benchmark needs images that nobody saw (--split test); {FORCE}")
         notes = [*notes, *(f"{line}: the numbers are not about new images (--force)" for line in seen)]
     items = {e.name: tuple(e.item(job, suite.protocol, name) for job in images) for e in found if not e.skipped}
-    return Plan(suite, tuple(found), tuple(images), items, device, tuple(notes))
+    return Plan(suite=suite, entries=tuple(found), jobs=tuple(images), items=items, device=device, notes=tuple(notes))
 
 
 def _check_gallery(data: Any, protocol: Protocol) -> None:

@@ -54,7 +54,7 @@ def attempt(worker: Worker, hand: int, task: Task) -> TaskReport:
     try:
         worker.do(task)
     except CounterlensError as error:
-        return TaskReport(hand, task, "stop", str(error), error.exit_code)
+        return TaskReport(hand=hand, task=task, kind="stop", reason=str(error), exit_code=error.exit_code)
     return TaskReport(hand, task, "done", seconds=time.perf_counter() - begun)
 
 
@@ -112,7 +112,7 @@ class ProcessPool:
         task, hand.task = hand.task, None
         kind, reason, code, seconds = message
         assert task is not None
-        return [TaskReport(k, task, kind, reason, code, seconds)]
+        return [TaskReport(hand=k, task=task, kind=kind, reason=reason, exit_code=code, seconds=seconds)]
 
     def _died(self, k: int, hand: _Worker) -> list[TaskReport]:
         hand.process.join(5)

@@ -68,7 +68,15 @@ class Actor:
         """Do a task and hand over its items."""
         self.sink.items = []
         heard = attempt(self.worker, hand, task)
-        return TaskReport(hand, task, heard.kind, heard.reason, heard.exit_code, heard.seconds, tuple(self.sink.items))
+        return TaskReport(
+            hand=hand,
+            task=task,
+            kind=heard.kind,
+            reason=heard.reason,
+            exit_code=heard.exit_code,
+            seconds=heard.seconds,
+            items=tuple(self.sink.items),
+        )
 
 
 @dataclass

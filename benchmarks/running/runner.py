@@ -48,7 +48,14 @@ class Runner:
         second = units.following(bench.entries, len(bench.jobs), bench.protocol.batch)
         with Claims(bench.run.path / CLAIMS) as claims:
             dispatcher = Dispatcher(
-                bench.run, self.crew, claims, self._items, self._sizes, self._give_up, self._tick, not self.place.rank
+                run=bench.run,
+                crew=self.crew,
+                claims=claims,
+                items=self._items,
+                sizes=self._sizes,
+                give_up=self._give_up,
+                progress=self._tick,
+                waits=not self.place.rank,
             )
             return dispatcher.work(first, seconds) and dispatcher.work(second, seconds)
 

@@ -125,12 +125,12 @@ class Worker:
             ready = [self._ready(digest, k, classifier) for digest, k in digests.items()]
             sizes = [task.sizes[k] for k in digests.values()] if task.sizes else None
             stage = ControlInputs(
-                classifier,
-                unit(torch.stack([one.image for one in ready])),
-                tuple(one.item.target for one in ready),
-                tuple(seed_of(one.item, self.protocol.seed) for one in ready),
-                lambda: self._gallery,
-                None if sizes is None else torch.tensor(sizes),
+                classifier=classifier,
+                images=unit(torch.stack([one.image for one in ready])),
+                targets=tuple(one.item.target for one in ready),
+                seeds=tuple(seed_of(one.item, self.protocol.seed) for one in ready),
+                real=lambda: self._gallery,
+                sizes=None if sizes is None else torch.tensor(sizes),
             )
             images, gradients = CONTROLS[entry.name].make(stage)
             images = signed(as_saved(signed(images)))
@@ -138,9 +138,24 @@ class Worker:
             seconds = round((time.perf_counter() - begun) / len(ready), 4)
             heading = heading_of(entry, self.protocol)
             tau = self.protocol.tau or 0.9
-            writer = Writer(Filter(self.run, task.missing), heading, tau, classifier, judge, device, keeps=True)
+            writer = Writer(
+                run=Filter(self.run, task.missing),
+                heading=heading,
+                tau=tau,
+                classifier=classifier,
+                judge=judge,
+                device=device,
+                keeps=True,
+            )
             for row, one in enumerate(ready):
-                done = Counterfactual(one.item, images[row], one.before, after[row], one.source, one.target)
+                done = Counterfactual(
+                    item=one.item,
+                    image=images[row],
+                    before=one.before,
+                    after=after[row],
+                    source=one.source,
+                    target=one.target,
+                )
                 writer.write(done, one, {**UNSPENT, "gradient_evaluations": gradients[row], "seconds": seconds})
 
     def _ready(self, digest: str, k: int, classifier: Classifier) -> ScoredImage:
@@ -149,9 +164,22 @@ class Worker:
         pixels = asked.picture.pixels
         image = to_tensor(pixels)
         label = job.label if job.label in classifier.labels else None
-        item = Item(job.name, pixels, digest, job.target, label, origin={"image_digest": asked.picture.digest})
+        item = Item(
+            name=job.name,
+            pixels=pixels,
+            digest=digest,
+            target=job.target,
+            label=label,
+            origin={"image_digest": asked.picture.digest},
+        )
         before = _probabilities(classifier, image[None])[0]
-        return ScoredImage(item, image, before, int(before.argmax()), classifier.label_index(job.target))
+        return ScoredImage(
+            item=item,
+            image=image,
+            before=before,
+            source=int(before.argmax()),
+            target=classifier.label_index(job.target),
+        )
 
     @cached_property
     def _gallery(self) -> dict[str, np.ndarray]:

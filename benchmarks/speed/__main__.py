@@ -96,11 +96,13 @@ def inversion(device: str, batch: int, steps: int, repeats: int) -> dict[str, An
         for _ in range(repeats + 1):
             begun = now(device)
             for i in range(steps):
-                net.estimate(Step(0, steps, grid[i], grid[i + 1], x, cond, (0,)), (), only)
+                net.estimate(Step(i=0, n=steps, now=grid[i], to=grid[i + 1], x=x, cond=cond, rows=(0,)), (), only)
             single = now(device) - begun
             begun = now(device)
             at, to = rows(grid[:-1], x.device), rows(grid[1:], x.device)
-            net.estimate(Step(0, 1, at, to, x.repeat(steps, 1, 1, 1), many, (0,) * steps), (), only)
+            net.estimate(
+                Step(i=0, n=1, now=at, to=to, x=x.repeat(steps, 1, 1, 1), cond=many, rows=(0,) * steps), (), only
+            )
             ratios.append(single / (now(device) - begun))
     edit_friendly = {"speedup": statistics.median(ratios[1:]), "inversion_calls": {"sequential": steps, "batched": 1}}
     from counterlens.benchmarks.speed.null_text import null_text
@@ -120,7 +122,7 @@ def change_map(device: str, batch: int, steps: int, repeats: int) -> dict[str, A
     cond, rows = {"free": x.new_zeros(batch, 0)}, tuple(range(batch))
     change = torch.rand(batch, 1, *x.shape[-2:], generator=torch.Generator().manual_seed(1)).to(device)
     image = torch.zeros_like(x)
-    lock = Lock(change, 1 - change, image, image, (change > 0).to(x.dtype), 999.0)
+    lock = Lock(change=change, keep=1 - change, x0=image, image=image, alpha=(change > 0).to(x.dtype), top=999.0)
     added = []
 
     def outside(editors: list[Any]) -> tuple[float, float]:
@@ -189,7 +191,13 @@ def _subject(device: str, batch: int, steps: int) -> tuple[Any, Clock, Any, Any]
     unet.eval()  # type: ignore[attr-defined]
     unet.requires_grad_(False).to(device)
     scheduler, clock = DDIMScheduler(clip_sample=False), Clock(unet, device)
-    net = Network(clock, dynamics_of(scheduler), 3, activation_sites(unet), attention_sites(unet))
+    net = Network(
+        predict=clock,
+        dynamics=dynamics_of(scheduler),
+        channels=3,
+        sites=activation_sites(unet),
+        attention=attention_sites(unet),
+    )
     return net, clock, torch.randn(batch, 3, 32, 32, device=device), grid_of(scheduler, steps)
 
 

@@ -47,7 +47,7 @@ def demo(
         session = Session(options.registry())
         try:
             for name in chosen[0]:
-                stage = Stage(session, name, Path(out), how, meter)
+                stage = Stage(session=session, name=name, out=Path(out), how=how, meter=meter)
                 blocks.append(stage.block(chosen[1], as_json))
         finally:
             report = _report(Path(out), blocks)

@@ -148,7 +148,9 @@ def _score(classifier: Classifier, truth: Tensor, predicted: Tensor) -> Accuracy
     chance = 1 / count if one_class else float((shares[0] * shares[1]).sum())
     names = classifier.contract.labels
     per_class = {names[k]: hits[truth == k].double().mean().item() for k in truth.unique().tolist()}
-    return Accuracy(n, int(hits.sum()), hits.double().mean().item(), chance, per_class)
+    return Accuracy(
+        n=n, correct=int(hits.sum()), accuracy=hits.double().mean().item(), chance=chance, per_class=per_class
+    )
 
 
 def _percent(share: float) -> str:

@@ -80,7 +80,14 @@ def load_embeddings(path: str | Path) -> Embeddings:
     make = f"has no embeddings: make them with counterlens train embeddings DATA --out {path}"
     tensors, about = read_weights(path, FORMAT, make)
     ids, labels = (tuple(json.loads(about[key])) for key in ("ids", "labels"))
-    return Embeddings(tensors["vectors"].float(), ids, labels, about["encoder"], about["data"], str(path))
+    return Embeddings(
+        vectors=tensors["vectors"].float(),
+        ids=ids,
+        labels=labels,
+        encoder=about["encoder"],
+        data=about["data"],
+        uri=str(path),
+    )
 
 
 def encoder_digest(pipeline: Pipeline) -> str:
@@ -165,10 +172,10 @@ def _joined(
         if shared:
             notice(f"{dataset.uri}: {len(shared)} images of {label!r} are also in other classes")
     return Embeddings(
-        torch.cat([part["vectors"] for part in parts.values()]),
-        tuple(f"{label}:{int(k)}" for label, part in parts.items() for k in part["places"]),
-        tuple(label for label, part in parts.items() for _ in part["places"]),
-        encoder_digest(pipeline),
-        dataset.content(),
-        dataset.uri,
+        vectors=torch.cat([part["vectors"] for part in parts.values()]),
+        ids=tuple(f"{label}:{int(k)}" for label, part in parts.items() for k in part["places"]),
+        labels=tuple(label for label, part in parts.items() for _ in part["places"]),
+        encoder=encoder_digest(pipeline),
+        data=dataset.content(),
+        uri=dataset.uri,
     )

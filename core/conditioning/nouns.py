@@ -101,7 +101,9 @@ def _word(token: Any) -> Word:
     lemma = token.lemma_.lower() or _singular(token.lower_)
     noun = token.pos_ in ("NOUN", "PROPN") and token.lower_ not in FRAME
     content = noun or token.pos_ in ("ADJ", "NUM", "VERB")
-    return Word(token.text, token.idx, token.idx + len(token.text), lemma, noun, content)
+    return Word(
+        text=token.text, start=token.idx, end=token.idx + len(token.text), lemma=lemma, noun=noun, content=content
+    )
 
 
 def _words(text: str) -> list[Word]:
@@ -110,7 +112,8 @@ def _words(text: str) -> list[Word]:
         lower = match[0].lower()
         content = lower not in EMPTY and lower not in FRAME and not lower.isdigit()
         noun = content and lower not in DESCRIPTIONS
-        found.append(Word(match[0], *match.span(), _singular(lower) if noun else lower, noun, content))
+        lemma = _singular(lower) if noun else lower
+        found.append(Word(match[0], *match.span(), lemma=lemma, noun=noun, content=content))
     return found
 
 

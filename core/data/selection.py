@@ -63,7 +63,9 @@ def dataset_of(uri: Uri, rows: Sequence[ListedImage], order: Sequence[str] = (),
         return digest([seen, how]) if how != {"crop": "none", "trim": False} else digest(seen)
 
     part = PARTS.get(uri.text("split"), uri.text("split"))
-    return Dataset(str(uri), tuple(labels), lambda: examples, content, tuple(passed), part)
+    return Dataset(
+        uri=str(uri), labels=tuple(labels), listed=lambda: examples, content=content, passed=tuple(passed), part=part
+    )
 
 
 def shared(rows: Sequence[ListedImage]) -> list[list[ListedImage]]:
@@ -92,7 +94,9 @@ def refuse_shared(uri: Uri, twins: Sequence[Sequence[ListedImage]]) -> None:
 def _example(row: ListedImage, crop: str, trim: bool) -> Example:
     if crop == "none" and not trim:
         return Example(row.id, row.label, row.group, row.read)
-    return Example(row.id, row.label, row.group, partial(_read, row.read, crop, trim), row.read)
+    return Example(
+        id=row.id, label=row.label, group=row.group, read=partial(_read, row.read, crop, trim), decode=row.read
+    )
 
 
 def _read(read: Callable[[], np.ndarray], crop: str, trim: bool) -> np.ndarray:

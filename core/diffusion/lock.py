@@ -175,7 +175,9 @@ class Lock:
         if self.margin is not None and start < len(grid) - 1:
             net = net.as_(Window, boxes=tuple(self.boxes()), behind=self.x0)
         null = inversion.null if cond is not None and "null" in cond else None
-        held = Held(self, net, inversion.x, start, eps, path, cond, combine, null)
+        held = Held(
+            lock=self, net=net, x=inversion.x, start=start, eps=eps, path=path, cond=cond, combine=combine, null=null
+        )
         return held if start == 0 or start >= len(grid) - 1 else replace(held, x=held.state(start, grid[start], None))
 
 

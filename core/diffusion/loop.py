@@ -63,7 +63,7 @@ def denoise(
     """
     churn, noise, residual = churn or _ZEROS, noise or _NONE, residual or _NONE
     for i, (now, to) in islice(enumerate(pairwise(grid)), start, None):
-        step = Step(i, len(grid) - 1, now, to, x, cond, rows, extra or {})
+        step = Step(i=i, n=len(grid) - 1, now=now, to=to, x=x, cond=cond, rows=rows, extra=extra or {})
         step = replace(step, x=fold(editors, "on_latent", x, step))
         step = replace(step, cond=fold(editors, "on_condition", cond, step))
         step = replace(step, extra=fold(editors, "on_extra", step.extra, step))

@@ -34,7 +34,7 @@ def check_classifier(prepared: Prepared, classifier: Classifier, registry: Regis
     scores = [measure_accuracy(classifier, unit(to_tensor(p)[None]), [label]) for p, label in pairs]
     correct = sum(score.correct for score in scores)
     chance = 1 / len(classifier.contract.labels)
-    return Accuracy(len(scores), correct, correct / len(scores), chance, {})
+    return Accuracy(n=len(scores), correct=correct, accuracy=correct / len(scores), chance=chance, per_class={})
 
 
 def _of_domain(prepared: Prepared, classifier: Classifier, registry: Registry, count: int = 64) -> list:

@@ -66,7 +66,19 @@ def ready_items(
         place = None if view.pixels.shape == one.picture.pixels.shape else partial(view.place, one.picture, within=own)
         anyway = any(guidance.any_source for guidance in prepared.composition.guidance)
         failure = same if classifier and source == target and not anyway else None
-        ready.append(ScoredImage(item, image, p, source, target, one.caption, change, place, failure))
+        ready.append(
+            ScoredImage(
+                item=item,
+                image=image,
+                before=p,
+                source=source,
+                target=target,
+                caption=one.caption,
+                map=change,
+                place=place,
+                failure=failure,
+            )
+        )
     if not ready:
         raise UsageError(
             f"none of {len(prepared.asked)} images is decided otherwise than its label: no error to explain"
@@ -202,7 +214,12 @@ def scene_of(
         grid=pipeline.grid(method.steps),
         net=pipeline.network(),
         resources=Resources(
-            pipeline, classifier, options, prepared.examples, Memo() if memo is None else memo, others or {}
+            pipeline=pipeline,
+            classifier=classifier,
+            options=options,
+            examples=prepared.examples,
+            memo=Memo() if memo is None else memo,
+            others=others or {},
         ),
         strength=torch.ones(len(ready), device=device),
         change_map=torch.stack(maps).to(device) if maps else None,

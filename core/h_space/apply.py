@@ -79,14 +79,24 @@ def _walked(
     part = problem.take(rows)
     weights = weights_of(len(deltas), some[0][2])
     device = part.scene.x0.device
-    inject = AddShift(deltas.to(device), strengths.to(device), weights, site, cap, symmetric)
+    inject = AddShift(
+        delta=deltas.to(device), strength=strengths.to(device), weights=weights, site=site, cap=cap, symmetric=symmetric
+    )
     with torch.no_grad():
         pictures = as_saved(part.scene.picture(part.walk(part.invert(0.0), [inject])))
         p = part.scene.resources.classifier.probabilities(pictures).cpu()
     source = unit(part.scene.image)
     l1 = (pictures - source).abs().flatten(1).mean(1).tolist()
     for k, (_, shift, window, s) in enumerate(some):
-        yield Cell(part.scene.items[k].name, shift.name, window, s, pictures[k].cpu(), p[k], l1[k])
+        yield Cell(
+            image=part.scene.items[k].name,
+            direction=shift.name,
+            window=window,
+            strength=s,
+            picture=pictures[k].cpu(),
+            p=p[k],
+            l1=l1[k],
+        )
 
 
 def named_shifts(job: FindJob, bank: ShiftBank, strength: float) -> ShiftBank:

@@ -103,7 +103,9 @@ def decoder_half(net: Network, unet: nn.Module, site: str, step: Step, combine: 
     # the parts are listened to before the site, whose hooks are hung up by the call
     with captured(part for part in parts if part is not None) as calls, torch.no_grad(), plain_attention():
         net.estimate(step, [Listener(lambda h, _: seen.append((len(calls), h)), (site,))], combine)
-    return DecoderHalf(net, step, combine, dict(calls[: seen[0][0]]), site, seen[-1][1].float())
+    return DecoderHalf(
+        net=net, step=step, combine=combine, answers=dict(calls[: seen[0][0]]), site=site, h=seen[-1][1].float()
+    )
 
 
 @dataclass(frozen=True, eq=False)

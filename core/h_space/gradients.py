@@ -76,7 +76,9 @@ def target_gradient(
     for row in scene.rows:
         scene.net.meter.gradient[row] += len(ends)
     protected = torch.stack(found[1:]) if protect else None
-    return TargetGradient(found[0], margin.detach(), _norms(recorder, inject), x0.detach(), protected)
+    return TargetGradient(
+        gradient=found[0], margin=margin.detach(), norms=_norms(recorder, inject), x0=x0.detach(), protected=protected
+    )
 
 
 def _gradient(end: Tensor, delta: Tensor, keep: bool) -> Tensor:
@@ -201,7 +203,16 @@ def zeros(problem: Problem, site: str, inversion: Inversion) -> Tensor:
     """A shift of nothing [T,B,C,h',w'] for this problem's rows at a site: one question tells its shape."""
     scene, look = problem.scene, ActivationRecorder((site,))
     at = scene.take([0])
-    step = Step(0, 1, inversion.grid[0], inversion.grid[1], inversion.x[:1], at.cond, at.rows, at.extra)
+    step = Step(
+        i=0,
+        n=1,
+        now=inversion.grid[0],
+        to=inversion.grid[1],
+        x=inversion.x[:1],
+        cond=at.cond,
+        rows=at.rows,
+        extra=at.extra,
+    )
     with torch.no_grad():
         replace(scene.net, meter=CostMeter()).estimate(step, [look], problem.combiner)
     return torch.zeros(len(scene.grid) - 1, len(scene), *look.h[site][0].shape[1:], device=scene.x0.device)

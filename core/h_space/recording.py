@@ -116,7 +116,14 @@ def sampled(
     )
     path = [x, *(frame.x for frame in frames)]
     x0 = path[-1] / float(grid[-1].a)
-    return Recorded(numbers, recorder.stacked(), x0, torch.stack(path), scene.picture(x0), replace(scene, x0=x0))
+    return Recorded(
+        numbers=numbers,
+        h=recorder.stacked(),
+        x0=x0,
+        path=torch.stack(path),
+        picture=scene.picture(x0),
+        scene=replace(scene, x0=x0),
+    )
 
 
 @torch.no_grad()
@@ -130,7 +137,14 @@ def inverted(problem: Problem, sites: Sequence[str], numbers: Sequence[int] = ()
     path = [inversion.x, *(frame.x for frame in problem.frames(inversion, [recorder]))]
     x0 = path[-1] / float(inversion.grid[-1].a)
     scene = problem.scene
-    return Recorded(tuple(numbers or scene.rows), recorder.stacked(), x0, torch.stack(path), scene.picture(x0), scene)
+    return Recorded(
+        numbers=tuple(numbers or scene.rows),
+        h=recorder.stacked(),
+        x0=x0,
+        path=torch.stack(path),
+        picture=scene.picture(x0),
+        scene=scene,
+    )
 
 
 def problem_of(scene: Scene, inverter: Inverter, combiner: Combiner) -> Problem:

@@ -174,7 +174,9 @@ def load_shifts(path: str | Path) -> ShiftBank:
     shifts = tuple(Shift(r["name"], tensors[f"delta{k}"], r["kind"], r["about"]) for k, r in enumerate(rows))
     extra = {name.removeprefix("extra."): value for name, value in tensors.items() if name.startswith("extra.")}
     space = ShiftSpace(**{**space, "timesteps": tuple(space["timesteps"])})
-    return ShiftBank(space, shifts, tensors["norms"], json.loads(about["provenance"]), extra)
+    return ShiftBank(
+        space=space, shifts=shifts, norms=tensors["norms"], provenance=json.loads(about["provenance"]), extra=extra
+    )
 
 
 def joined(banks: Sequence[ShiftBank]) -> ShiftBank:

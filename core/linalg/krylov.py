@@ -88,13 +88,13 @@ def leading(
             new = outside(images[-len(new) :], basis, float(lam[0]))[:width]
         if done or rounds >= limit or not len(new) or len(basis) >= a.d:
             return Spectrum(
-                values,
-                right,
-                residual,
-                p[:, :width].T @ basis,
-                a.products - before[0],
-                rounds,
-                done or len(basis) >= a.d or not len(new),
+                values=values,
+                right=right,
+                residual=residual,
+                block=p[:, :width].T @ basis,
+                products=a.products - before[0],
+                rounds=rounds,
+                converged=done or len(basis) >= a.d or not len(new),
             )
 
 

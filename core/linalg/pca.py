@@ -79,7 +79,16 @@ def shared(parts: Sequence[Tensor], k: int) -> list[PrincipalComponents]:
         a = (whole.a * sign / whole.s).T  # the eigenvectors are centred, so the mean drops out
         rows = torch.cat([a @ part.double() for part in x.split(COLUMNS, dim=1)], 1)
         spread = whole.s / (len(x) - 1) ** 0.5
-        found.append(PrincipalComponents(rows, spread, mean, whole.share, stability, whole.scores() * sign))
+        found.append(
+            PrincipalComponents(
+                rows=rows,
+                sigma=spread,
+                mean=mean,
+                explained=whole.share,
+                stability=stability,
+                scores=whole.scores() * sign,
+            )
+        )
     return found
 
 
@@ -214,7 +223,12 @@ class Sketch:
         scores = (probes.double() - mean) @ rows.T
         sign, variance = _signs(scores), square - total @ total / count
         return PrincipalComponents(
-            rows * sign[:, None], (lam / (count - 1)).sqrt(), mean, lam / variance, stability, scores * sign
+            rows=rows * sign[:, None],
+            sigma=(lam / (count - 1)).sqrt(),
+            mean=mean,
+            explained=lam / variance,
+            stability=stability,
+            scores=scores * sign,
         )
 
     def _of(self, y: Tensor, count: Tensor, total: Tensor, k: int) -> tuple[Tensor, Tensor]:

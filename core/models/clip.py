@@ -91,7 +91,7 @@ def open_clip(folder: Path, device: str) -> Clip:
         raise UsageError(f"{folder} lacks {sorted(info['missing_keys'])[0]!r}: is it a CLIP model?")
     model = model.eval().requires_grad_(False).to(device)
     mean, std = tuple(processor.image_mean), tuple(processor.image_std)
-    return Clip(model, tokenizer, model.config.vision_config.image_size, mean, std)
+    return Clip(model=model, tokenizer=tokenizer, size=model.config.vision_config.image_size, mean=mean, std=std)
 
 
 def _pooled(answer: Any) -> Any:

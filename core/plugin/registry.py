@@ -238,7 +238,9 @@ def _admit(registry: Registry, name: str, load_it: Any, distribution: str, versi
         if pm.has_plugin(name):
             pm.unregister(name=name)
         message = f"{type(error).__name__}: {error}".splitlines()[0]
-        registry.plugins.append(Plugin(name, distribution, version, hooks, message))
+        registry.plugins.append(
+            Plugin(name=name, distribution=distribution, version=version, hooks=hooks, error=message)
+        )
 
 
 def _collect(registry: Registry, plugin: Any, hooks: tuple[str, ...], distribution: str) -> None:

@@ -61,7 +61,7 @@ def means(
     now, to = (rows([scene.grid[first + i + d] for i, _ in part], scene.x0.device) for d in (0, 1))
     x = torch.stack([path[i][row] for i, row in part])
     cond = {branch: at.cond[branch]} if branch else at.cond
-    step = Step(0, len(churn), now, to, x, cond, at.rows, at.extra)
+    step = Step(i=0, n=len(churn), now=now, to=to, x=x, cond=cond, rows=at.rows, extra=at.extra)
     kept = torch.tensor([churn[i] for i, _ in part], device=x.device).view(-1, 1, 1, 1)
     return scene.net.estimate(step, (), only if branch else problem.combiner).at(to, kept)
 

@@ -97,11 +97,11 @@ def result_of(problem: Problem, courses: Sequence[DescentState]) -> SearchResult
     """The answer: an image that failed keeps its source, and the reason."""
     ends = [problem.scene.x0[row] if c.x0 is None else c.x0 for row, c in enumerate(courses)]
     return SearchResult(
-        torch.stack(ends),
-        tuple(float(course.number) for course in courses),
-        tuple(tuple(course.tried) for course in courses),
-        tuple(tuple(course.ends) for course in courses) if problem.keep else (),
-        tuple(course.failure for course in courses),
+        x0=torch.stack(ends),
+        strength=tuple(float(course.number) for course in courses),
+        tried=tuple(tuple(course.tried) for course in courses),
+        ends=tuple(tuple(course.ends) for course in courses) if problem.keep else (),
+        failures=tuple(course.failure for course in courses),
     )
 
 
@@ -117,9 +117,9 @@ def descended(problem: Problem, descend_one: Callable[[Problem], SearchResult]) 
     place = {row: (result_of, k) for rows, result_of in parts for k, row in enumerate(rows)}
     order = [place[row] for row in range(len(problem.scene))]
     return SearchResult(
-        torch.stack([result_of.x0[k] for result_of, k in order]),
-        tuple(result_of.strength[k] for result_of, k in order),
-        tuple(result_of.tried[k] for result_of, k in order),
-        tuple(result_of.ends[k] for result_of, k in order) if problem.keep else (),
-        tuple(result_of.failures[k] for result_of, k in order),
+        x0=torch.stack([result_of.x0[k] for result_of, k in order]),
+        strength=tuple(result_of.strength[k] for result_of, k in order),
+        tried=tuple(result_of.tried[k] for result_of, k in order),
+        ends=tuple(result_of.ends[k] for result_of, k in order) if problem.keep else (),
+        failures=tuple(result_of.failures[k] for result_of, k in order),
     )

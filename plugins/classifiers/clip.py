@@ -96,4 +96,10 @@ def _contract(labels: tuple[str, ...], processor: Any, config: Any) -> Preproces
     from counterlens.core.classifiers.preprocessing import Preprocessing, square
 
     size = square(config.vision_config.image_size)
-    return Preprocessing(labels, size, tuple(processor.image_mean), tuple(processor.image_std), "bicubic-antialias")
+    return Preprocessing(
+        labels=labels,
+        size=size,
+        mean=tuple(processor.image_mean),
+        std=tuple(processor.image_std),
+        resize="bicubic-antialias",
+    )

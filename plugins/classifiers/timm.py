@@ -107,5 +107,7 @@ def _contract(model: Any, labels: tuple[str, ...], uri: Uri, channels: int = 3, 
     resize = "bicubic-antialias" if config["interpolation"] == "bicubic" else "bilinear-antialias"
     height, width = config["input_size"][-2:]
     taken = config["input_size"][0]
-    plain = Preprocessing(labels, (height, width), mean, std, resize, len(mean)).of_channels(taken)
+    plain = Preprocessing(
+        labels=labels, size=(height, width), mean=mean, std=std, resize=resize, channels=len(mean)
+    ).of_channels(taken)
     return (plain if channels == 3 else plain.of_channels(channels)).overridden(uri)

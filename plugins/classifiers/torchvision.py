@@ -97,4 +97,8 @@ def _contract(entry: Any, labels: Any, uri: Uri, channels: int = 3) -> Any:
     transforms = entry.transforms()
     resize = "bicubic-antialias" if transforms.interpolation.value == "bicubic" else "bilinear-antialias"
     size, mean, std = square(transforms.crop_size), tuple(transforms.mean), tuple(transforms.std)
-    return Preprocessing(distinct(labels), size, mean, std, resize).of_channels(channels).overridden(uri)
+    return (
+        Preprocessing(labels=distinct(labels), size=size, mean=mean, std=std, resize=resize)
+        .of_channels(channels)
+        .overridden(uri)
+    )

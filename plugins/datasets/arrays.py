@@ -90,7 +90,13 @@ def _rows(prefix: str, images: np.ndarray, labels: list[str], groups: list[str],
     for k, (picture, label, group) in enumerate(zip(images, labels, groups, strict=True)):
         name = f"{prefix}{k:06d}"
         yield ListedImage(
-            f"{label}/{name}", label, name, partial(_pixels, picture, path), partial(image_digest, picture), part, group
+            id=f"{label}/{name}",
+            label=label,
+            name=name,
+            read=partial(_pixels, picture, path),
+            stamp=partial(image_digest, picture),
+            part=part,
+            group=group,
         )
 
 

@@ -47,7 +47,14 @@ def _rows(root: Path) -> Iterator[ListedImage]:
         for folder in _folders(place):
             for path in images_in(folder):
                 identity = f"{folder.name}/{path.name}"
-                yield ListedImage(identity, folder.name, path.name, partial(pixels, path), partial(stamp, path), part)
+                yield ListedImage(
+                    id=identity,
+                    label=folder.name,
+                    name=path.name,
+                    read=partial(pixels, path),
+                    stamp=partial(stamp, path),
+                    part=part,
+                )
 
 
 def _folders(place: Path) -> list[Path]:

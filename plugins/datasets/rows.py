@@ -61,7 +61,13 @@ def _rows(uri: Uri, part: str, table: Any, columns: dict[str, str], names: Any) 
         text, name = names[label] if names else str(label), f"{part}{k:06d}"
         read = partial(_pixels, table, k, columns["image"])
         yield ListedImage(
-            f"{text}/{name}", text, name, read, partial(digest, [print_of, k]), PARTS.get(part, ""), group
+            id=f"{text}/{name}",
+            label=text,
+            name=name,
+            read=read,
+            stamp=partial(digest, [print_of, k]),
+            part=PARTS.get(part, ""),
+            group=group,
         )
 
 

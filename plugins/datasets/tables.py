@@ -76,7 +76,16 @@ def _rows(table: Path, columns: dict[str, str | None], lines: list[dict[str, str
         read, mark = partial(pixels, path), partial(stamp, path)
         part = PARTS.get(cells["part"].lower(), cells["part"])
         size = partial(_size, path)
-        yield ListedImage(cells["image"], cells["label"], cells["image"], read, mark, part, cells["group"], size)
+        yield ListedImage(
+            id=cells["image"],
+            label=cells["label"],
+            name=cells["image"],
+            read=read,
+            stamp=mark,
+            part=part,
+            group=cells["group"],
+            mark=size,
+        )
 
 
 def _size(path: Path) -> int | str:

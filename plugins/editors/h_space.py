@@ -50,14 +50,14 @@ class HSpaceEditor(WindowOptions, Editor):
         bank = self._bank(scene)
         delta = sum(factor * bank.get(name).delta for name, factor in self._picked(bank))
         return AddShift(
-            delta[:, None].to(scene.x0),  # type: ignore[index, union-attr]
-            self.scale * scene.strength,
-            weights_of(len(scene.grid) - 1, self.window, self.schedule),
-            bank.space.site,
-            self.cap,
-            self.form == "symmetric",
-            "" if self.branch == "all" else list(scene.cond)[-1],
-            scene.lock,
+            delta=delta[:, None].to(scene.x0),  # type: ignore[index, union-attr]
+            strength=self.scale * scene.strength,
+            weights=weights_of(len(scene.grid) - 1, self.window, self.schedule),
+            site=bank.space.site,
+            cap=self.cap,
+            symmetric=self.form == "symmetric",
+            branch="" if self.branch == "all" else list(scene.cond)[-1],
+            lock=scene.lock,
         )
 
     def _bank(self, scene: Scene) -> ShiftBank:

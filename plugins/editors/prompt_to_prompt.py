@@ -84,7 +84,11 @@ class PromptToPrompt(Editor):
         beside = {name: way(extra[branch][name], now) for name, now in scene.extra.get(branch, {}).items()}
         carry, fresh = (torch.stack([getattr(one, name) for one in found]).to(here) for name in ("carry", "fresh"))
         return SwappedAttention(
-            self, MovedCondition(branch, way(there, here), beside), carry, fresh, scene.strength.to(here)
+            piece=self,
+            moved=MovedCondition(branch, way(there, here), beside),
+            carry=carry,
+            fresh=fresh,
+            strength=scene.strength.to(here),
         )
 
     def _targets(self, scene: Scene) -> list[str]:

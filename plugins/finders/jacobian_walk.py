@@ -115,9 +115,16 @@ def _matched(spectrum: Spectrum, before: StepVectors | None, f: DecoderHalf) -> 
         value = cosines[torch.arange(k), order]
         sign, link = torch.where(value < 0, -1.0, 1.0).double(), value.abs()
     own = (rows[order] * sign[:, None]).unflatten(1, f.h.shape[1:])
-    values, residual = spectrum.values[order], spectrum.residual[order]
-    cost = (spectrum.products, spectrum.rounds, spectrum.converged)
-    return StepVectors(own, values, residual, link, float(f.h.float().norm()), *cost)
+    return StepVectors(
+        rows=own,
+        values=spectrum.values[order],
+        residual=spectrum.residual[order],
+        link=link,
+        norm=float(f.h.float().norm()),
+        products=spectrum.products,
+        rounds=spectrum.rounds,
+        converged=spectrum.converged,
+    )
 
 
 def _key(o: SpectralOptions, job: FindJob, frame: Frame, change: Tensor | None, model: str, before: str) -> str:

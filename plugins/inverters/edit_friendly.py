@@ -52,7 +52,7 @@ class EditFriendly(Inverter):
         path.append(scene.grid[-1].a * scene.x0)
         with torch.no_grad():
             residual = self._residuals(problem, path, churn, start)
-        return Inversion(path[start], grid, churn[start:], residual, tuple(path[start:]))
+        return Inversion(x=path[start], grid=grid, churn=churn[start:], residual=residual, path=tuple(path[start:]))
 
     def _residuals(
         self, problem: Problem, path: list[Tensor], churn: tuple[float, ...], start: int

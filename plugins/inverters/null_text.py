@@ -96,7 +96,9 @@ def _guided(
     from counterlens.core.diffusion.step import Step
 
     i, now, to = at
-    step = Step(i, len(problem.scene.grid) - 1, now, to, x, scene.cond, scene.rows, scene.extra)
+    step = Step(
+        i=i, n=len(problem.scene.grid) - 1, now=now, to=to, x=x, cond=scene.cond, rows=scene.rows, extra=scene.extra
+    )
     empty = _ask(scene, at, x, {"null": null})
     answer = problem.combiner({"null": empty, list(scene.cond)[-1]: text}, step)
     return scene.net.read(answer, None, step).at(to)
@@ -107,6 +109,6 @@ def _ask(scene: Scene, at: tuple[int, Level, Level], x: Tensor, cond: Mapping[st
     from counterlens.core.diffusion.step import Step
 
     i, now, to = at
-    step = Step(i, len(scene.grid) - 1, now, to, x, cond, scene.rows, scene.extra)
+    step = Step(i=i, n=len(scene.grid) - 1, now=now, to=to, x=x, cond=cond, rows=scene.rows, extra=scene.extra)
     (answer,) = scene.net.branches(step)[0].values()
     return answer

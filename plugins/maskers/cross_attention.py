@@ -70,14 +70,14 @@ class CrossAttention(Masker):
                 i = min(n - 1, max(0, round(share * n)))
                 now, to = scene.grid[i], scene.grid[i + 1]
                 step = Step(
-                    i,
-                    n,
-                    now,
-                    to,
-                    now.noise(scene.x0, eps),
-                    {branch: scene.cond[branch]},
-                    scene.rows,
-                    {branch: scene.extra.get(branch, {})},
+                    i=i,
+                    n=n,
+                    now=now,
+                    to=to,
+                    x=now.noise(scene.x0, eps),
+                    cond={branch: scene.cond[branch]},
+                    rows=scene.rows,
+                    extra={branch: scene.extra.get(branch, {})},
                 )
                 scene.net.estimate(step, [listener], only)
         mean = torch.stack(seen).mean(0)

@@ -119,7 +119,15 @@ class ClassifierTrainer(Trainer):
             return {"role": role, "arch": name, **linear_probe.write(job, data, role, path)}
         attack = self.attack if role == "selector" else 0.0
         recipe = ClassifierRecipe(
-            self.epochs, self.patience, self.lr, self.batch, self.flip, self.jitter, attack, job.device, job.seed
+            epochs=self.epochs,
+            patience=self.patience,
+            lr=self.lr,
+            batch=self.batch,
+            flip=self.flip,
+            jitter=self.jitter,
+            attack=attack,
+            device=job.device,
+            seed=job.seed,
         )
         arch = name if name.partition(":")[0] in ("timm", "torchvision", *SHORT) else f"torchvision:{name}"
         torch.manual_seed(job.seed)

@@ -37,7 +37,9 @@ def contract_of(uri: Uri, labels: tuple[str, ...], processor: Any) -> Preprocess
     mean, std = tuple(float(m) for m in -shift / scale), tuple(float(s) for s in 1 / scale)
     other = _answer(uri, processor, np.broadcast_to(COLOURS[4], (OTHER, OTHER, 3))).shape[-2:]
     size = (height, width) if other == (height, width) else None  # a picture of another size comes out alike
-    return Preprocessing(labels, size, mean, std, _resize(processor), len(scale), order)
+    return Preprocessing(
+        labels=labels, size=size, mean=mean, std=std, resize=_resize(processor), channels=len(scale), order=order
+    )
 
 
 def _resize(processor: Any) -> str:

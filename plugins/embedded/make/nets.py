@@ -32,7 +32,7 @@ class NetRecipe:
 RECIPES: dict[tuple[str, str], NetRecipe] = {
     ("shapes", "classifier"): NetRecipe("plain", 16, "train", 1900, attack=0.05),
     ("shapes", "judge"): NetRecipe("pool", 16, "train-judge", 1500),
-    ("shapes", "shortcut"): NetRecipe("plain", 16, "train-shortcut", 60, 6e-4),
+    ("shapes", "shortcut"): NetRecipe(architecture="plain", width=16, split="train-shortcut", steps=60, lr=6e-4),
     ("shapes", "regressor"): NetRecipe("plain", 32, "train", 2500, noise=0.01),
     ("digits", "classifier"): NetRecipe("plain", 16, "train", 800, attack=0.15),
     ("digits", "judge"): NetRecipe("pool", 16, "train-judge", 800),

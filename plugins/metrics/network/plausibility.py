@@ -53,7 +53,13 @@ class Plausibility(ImageMetric):
 
         def make() -> RealImages:
             data = context.catalogue.open_dataset(context.examples_uri)
-            return RealImages(data, context.features(self.features), size, self.per_class, self.neighbours)
+            return RealImages(
+                dataset=data,
+                features=context.features(self.features),
+                size=size,
+                per_class=self.per_class,
+                k=self.neighbours,
+            )
 
         return context.once(("real images", self.features, size, self.per_class, self.neighbours), make)
 

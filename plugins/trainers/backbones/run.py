@@ -80,7 +80,14 @@ class Scratch:
         model, loss_of, held_loss = self.build(part, recipe.batch)
         look = preview.Preview(self.plan, self.data, part, held_loss)
         tick: Callable[[str, int, int], None] = self.job.progress
-        setup = Setup(seed, self.job.device, tick, f"{self.about}|{part}", look, self.plan.looks)
+        setup = Setup(
+            seed=seed,
+            device=self.job.device,
+            on_progress=tick,
+            about=f"{self.about}|{part}",
+            on_look=look,
+            looks=self.plan.looks,
+        )
         fit = Fit(model, self.out / "checkpoints" / part, recipe.steps, recipe.lr, setup, recipe.decay, recipe.half)
         record = fit.run(loss_of, part) | {"batch": recipe.batch, "about": self.about, "held_out_losses": fit.held}
         self.write(part, model.cpu())

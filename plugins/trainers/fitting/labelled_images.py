@@ -75,7 +75,9 @@ def read_labelled(job: TrainJob, size: int, shares: Mapping[str, float]) -> Labe
     arrays = [fit(Picture(p), size).pixels for p in pixels]
     images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
     truth = torch.tensor([labels.index(example.label) for example in kept])
-    return LabelledImages(labels, images, truth, rows, tuple(pixels), tuple(kept))
+    return LabelledImages(
+        labels=labels, images=images, truth=truth, rows=rows, pixels=tuple(pixels), examples=tuple(kept)
+    )
 
 
 def _pictures(job: TrainJob, dataset: Dataset) -> tuple[list[Example], list[np.ndarray]]:

@@ -63,7 +63,12 @@ def encode(job: TrainJob, held: float, prompt: str, batch: int = 16) -> Encoded:
     rows = split(examples, {"train": 1 - held, "held": held}, job.seed)
     joined = {name: torch.cat([part[name] for part in extra]) for name in extra[0]}
     return Encoded(
-        torch.cat(x0), torch.cat(cond), null.cpu(), joined, rows, tuple(example.label for example in examples)
+        x0=torch.cat(x0),
+        cond=torch.cat(cond),
+        null=null.cpu(),
+        extra=joined,
+        rows=rows,
+        labels=tuple(example.label for example in examples),
     )
 
 
