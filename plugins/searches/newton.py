@@ -21,6 +21,7 @@ class Newton(Search):
 
     name: ClassVar[str] = "newton"
     needs: ClassVar[frozenset[str]] = frozenset({"trajectory", "prediction", "pull", "labels", "gradient"})
+    ahead: ClassVar[int] = 4
     strength_unit: ClassVar[str] = "standard deviations of the network's own uncertainty"
     starts: tuple[float, ...] = Field(
         (0.5, 0.3, 0.0),
