@@ -167,7 +167,8 @@ class Session:
         hook.counterlens_run_started(manifest=manifest)
         status = "failed"
         try:
-            for batch in batched(ready, desk.prepared.request.batch):
+            size = desk.prepared.request.batch * desk.prepared.composition.search.ahead
+            for batch in batched(ready, size):
                 for record in desk.batch(batch, run, again, (len(records), len(ready))):
                     records.append(record)
                     hook.counterlens_item_done(record=record)

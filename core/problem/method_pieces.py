@@ -141,10 +141,12 @@ class Search(Piece):
     """How a method spends its evaluations; exactly one a method.
 
     A search that decides itself what a record's ``strength`` is has a ``strength_unit``; else it is that of the editor
-    or guidance that the strength multiplies.
+    or guidance that the strength multiplies. ``ahead``: batches of images that it is given at a time, so that those
+    which are not decided yet fill the batches of network calls.
     """
 
     kind: ClassVar[str] = "search"
+    ahead: ClassVar[int] = 1
 
     def run(self, problem: Problem) -> SearchResult:
         """The counterfactual latents of ``problem.scene``, a row an image."""

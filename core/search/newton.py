@@ -10,8 +10,7 @@ from torch import Tensor
 
 from counterlens.core.classifiers.log_odds import log_odds, log_odds_at
 from counterlens.core.problem.items import SearchResult
-from counterlens.core.problem.method_pieces import Energy
-from counterlens.core.problem.problem import Problem
+from counterlens.core.problem.problem import Measures, Problem
 from counterlens.core.search.posterior_step import PosteriorStep
 from counterlens.core.search.strength_search import BestTry, LadderStep
 
@@ -25,7 +24,7 @@ class NewtonSettings:
     firmness: float = 0.7
     margin: float = 10.0
     limit: float = 80.0
-    energies: Sequence[Energy] = ()
+    energies: Sequence[Measures] = ()
 
 
 def goal_of(problem: Problem, firmness: float, margin: float) -> Tensor:

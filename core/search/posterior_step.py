@@ -19,7 +19,7 @@ from torch import Tensor
 from counterlens.core.classifiers.log_odds import log_odds
 from counterlens.core.diffusion.levels import Estimate
 from counterlens.core.diffusion.step import Step
-from counterlens.core.problem.method_pieces import Energy
+from counterlens.core.problem.problem import Measures
 from counterlens.core.problem.scene import Scene
 from counterlens.core.problem.view import View
 from counterlens.core.search.guidance_step import total
@@ -40,7 +40,7 @@ class PosteriorStep:
     scene: Scene
     goal: Tensor
     limit: float
-    energies: Sequence[Energy] = ()
+    energies: Sequence[Measures] = ()
     moved: Tensor = field(init=False)
     asked: Tensor = field(init=False, repr=False)
 

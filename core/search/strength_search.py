@@ -86,7 +86,7 @@ def search_ladder(
         open_rows = [row for row, b in enumerate(best) if not (stop and b.reached)]
         tries = [(row, rung) for row in open_rows for rung in rungs]
         for part in _batches(tries, problem):
-            for (row, rung), x0, p in zip(part, *_try(problem, part, through), strict=True):
+            for (row, rung), x0, p in zip(part, *walk_tries(problem, part, through), strict=True):
                 best[row].offer(x0, rung, float(p), problem.tau)
                 if problem.keep:
                     best[row].ends.append(x0)
@@ -113,7 +113,7 @@ def _skips(tries: Sequence[tuple[int, LadderStep]]) -> list[float]:
     return list(dict.fromkeys(rung.skip for _, rung in tries))
 
 
-def _try(problem: Problem, tries: Sequence[tuple[int, LadderStep]], through: str) -> tuple[Tensor, Tensor]:
+def walk_tries(problem: Problem, tries: Sequence[tuple[int, LadderStep]], through: str) -> tuple[Tensor, Tensor]:
     """x0 [N,C,h,w] and p(target) [N] of these tries."""
     strength = torch.tensor([rung.strength for _, rung in tries])
     part = problem.take([row for row, _ in tries])

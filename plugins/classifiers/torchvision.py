@@ -38,7 +38,7 @@ def open_classifier(uri: Uri, device: str) -> Classifier:
         raise UsageError(f"{uri}: your own weights need their labels: add &labels=a,b,… in the order of the outputs")
     model = build(uri.path, len(labels))
     if hasattr(model, "transform_input"):
-        model.transform_input = uri.text("transform_input", "false").lower() == "true"
+        model.transform_input = uri.text("transform_input", "false").lower() == "true"  # type: ignore[assignment]
     channels, notes = loaded(uri, model, tensors, given)
     contract = _contract(published.DEFAULT, labels, uri, channels)
     return Classifier.of(model, uri=str(uri), device=device, notes=notes, **reading_of(uri, contract))

@@ -1,6 +1,7 @@
 """Searches that come with counterlens."""
 
 from counterlens.core.plugin.hookspecs import hookimpl
+from counterlens.plugins.searches.bracket import Bracket
 from counterlens.plugins.searches.descent import Descent
 from counterlens.plugins.searches.h_space import HSpaceSearch
 from counterlens.plugins.searches.newton import Newton
@@ -11,4 +12,4 @@ from counterlens.plugins.searches.sweep import Sweep
 
 @hookimpl
 def counterlens_searches():
-    return [Descent, HSpaceSearch, Newton, Once, PerStep, Sweep]
+    return [Bracket, Descent, HSpaceSearch, Newton, Once, PerStep, Sweep]

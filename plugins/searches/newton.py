@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -8,8 +9,7 @@ from counterlens.core.problem.method_pieces import Search
 
 if TYPE_CHECKING:
     from counterlens.core.problem.items import SearchResult
-    from counterlens.core.problem.method_pieces import Energy
-    from counterlens.core.problem.problem import Problem
+    from counterlens.core.problem.problem import Measures, Problem
 
 
 class Newton(Search):
@@ -21,6 +21,7 @@ class Newton(Search):
 
     name: ClassVar[str] = "newton"
     needs: ClassVar[frozenset[str]] = frozenset({"trajectory", "prediction", "pull", "labels", "gradient"})
+    ahead: ClassVar[int] = 4
     strength_unit: ClassVar[str] = "standard deviations of the network's own uncertainty"
     starts: tuple[float, ...] = Field(
         (0.5, 0.3, 0.0),
@@ -49,9 +50,10 @@ class Newton(Search):
             ),
         )
 
-    def energies(self, problem: Problem) -> tuple[Energy, ...]:
+    def energies(self, problem: Problem) -> tuple[Measures, ...]:
         """What pulls; none where that is the target's class alone, whose gradient is that of the log-odds."""
-        plain = [g for g in problem.guidance if g.name == "target" and g == type(g)(weight=g.weight, loss=g.loss)]
+        guidance: Sequence[Any] = problem.guidance
+        plain = [g for g in guidance if g.name == "target" and g == type(g)(weight=g.weight, loss=g.loss)]
         if len(plain) == len(problem.energies):
             return ()
         return problem.energies
