@@ -53,7 +53,7 @@ def test_a_failure_of_a_scored_image_keeps_what_is_known():
     one = ScoredImage(item(trained_on=("classifier",)), torch.zeros(3, 8, 8), torch.tensor([0.9, 0.1]), 0, 1)
     record = ItemRecord.failed("out of range", one, LABELS, heading=HEADING).written()
     assert record["failure"] == "out of range" and record["p_target_before"] == pytest.approx(0.1)
-    assert record["trained_on"] == ("classifier",) and record["notes"] == ("grey",)
+    assert record["trained_on"] == ["classifier"] and record["notes"] == ("grey",)
     assert not record["flipped"] and record["p_target_after"] is None
 
 
