@@ -75,7 +75,7 @@ def test_unknown_names_are_usage_errors(cli, args, hint):
 
 def test_methods_show_says_which_families_serve(cli):
     (method,) = cli("methods", "show", "guided", "--json").rows
-    assert method["search"].startswith("sweep")
+    assert method["search"].startswith("newton")
     for answer in method["families"].values():
         assert answer == "yes" or answer.startswith("no: ")
 

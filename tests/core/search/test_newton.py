@@ -12,7 +12,7 @@ from counterlens.core.diffusion.levels import Level, rows
 from counterlens.core.search.newton import NewtonSettings, goal_of, search_newton
 from counterlens.core.search.posterior_step import PosteriorStep
 from counterlens.plugins.guidance.target import Target
-from counterlens.plugins.regularizers.distance import L2
+from counterlens.plugins.regularizers.distance import L2Penalty
 from counterlens.plugins.searches.newton import Newton
 
 SPREAD = torch.zeros(1, 3, 8, 8)  # variance of the images a pixel: the lower half never changes
@@ -141,7 +141,7 @@ def test_an_image_that_cannot_flip_keeps_its_best_try(problem):
 
 def test_a_regularizer_bends_the_move(problem):
     plain = gaussian(problem(batch=2, guidance=(Target(),)))
-    bent = gaussian(problem(batch=2, guidance=(Target(),), regularizers=(L2(weight=50.0),)))
+    bent = gaussian(problem(batch=2, guidance=(Target(),), regularizers=(L2Penalty(weight=50.0),)))
     assert Newton().energies(plain) == () and len(Newton().energies(bent)) == 2
     assert (Newton().run(plain).x0 - Newton().run(bent).x0).abs().max() > 1e-3
 
