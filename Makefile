@@ -5,7 +5,7 @@ FARM = .typecheck/counterlens
 .PHONY: test lint typecheck docs farm
 
 test:
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto
 
 lint:
 	ruff check .
